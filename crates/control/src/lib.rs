@@ -1,0 +1,40 @@
+//! The control plane, pure: a deterministic state machine over commands that a consensus log orders.
+//!
+//! It keeps what must survive the loss of any region: subscriptions, resource groups, hubs with pair, epoch and role, keys,
+//! the failover operation with its numbered steps, history and the activity log. Times and random ids come in with the
+//! command, so every voter computes the same state. No telemetry and no device passes through here.
+
+pub mod activity;
+pub mod apply;
+pub mod checks;
+pub mod command;
+mod consumer_groups;
+mod deploy;
+pub mod details;
+pub mod facts;
+pub mod failover;
+mod failovers;
+mod groups;
+mod hubs;
+pub mod iso;
+mod lookup;
+pub mod model;
+pub mod naming;
+mod operations;
+pub mod policy;
+pub mod refusal;
+pub mod report;
+pub mod snapshot;
+mod spec;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+
+pub use command::{Answer, Command, HubSpec, Request};
+pub use model::{
+    Hub, HubState, Operation, OperationKind, OperationStatus, ResourceGroup, State, Step, StepName,
+};
+pub use naming::etag_text;
+pub use refusal::{Refusal, RefusalCode};

@@ -1,0 +1,301 @@
+//! What the control plane knows. Serialised whole as its snapshot (docs/formats/control.md).
+
+use crate::apply::Remembered;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use types::{
+    CloudToDevice, Epoch, HubId, HubName, HubSettings, Policy, RegionName, Replication, UnixMillis,
+};
+
+/// The whole state. Keys of the maps are the forms in which names are compared (lower case).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Raised when the shape of this state changes.
+    pub format: u32,
+    pub deployment: Deployment,
+    pub subscriptions: BTreeMap<String, Subscription>,
+    /// By (subscription, lower-case name).
+    pub groups: BTreeMap<String, BTreeMap<String, ResourceGroup>>,
+    /// By lower-case name: names are unique in the whole deployment.
+    pub hubs: BTreeMap<String, Hub>,
+    /// Running and past operations by id.
+    pub operations: BTreeMap<String, Operation>,
+    pub activity: Vec<Activity>,
+    pub next_hub: u32,
+    /// Counts every change; etags are made from it.
+    pub revision: u64,
+    /// The latest time seen: the machine's clock, which never runs backwards.
+    #[serde(default)]
+    pub time: UnixMillis,
+    /// Recent requests with their answers, for those that come twice.
+    #[serde(default)]
+    pub remembered: Remembered,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            format: crate::snapshot::FORMAT,
+            deployment: Deployment::default(),
+            subscriptions: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            hubs: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            activity: Vec::new(),
+            next_hub: 0,
+            revision: 0,
+            time: UnixMillis(0),
+            remembered: Remembered::default(),
+        }
+    }
+}
+
+/// What `up` or `init` laid down, once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub tenant: String,
+    /// Hubs are named `NAME.{domain}`.
+    pub domain: String,
+    /// Regions that run here, in the order given.
+    pub regions: Vec<RegionName>,
+    pub policy: FailoverPolicy,
+    pub principals: Vec<Principal>,
+}
+
+/// How often and how soon a hub may be failed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverPolicy {
+    /// From the end of one operation to the start of the next.
+    pub cooldown_ms: i64,
+    /// Successful failovers per rolling day; failbacks are counted on their own.
+    pub per_day: u32,
+}
+
+impl Default for FailoverPolicy {
+    fn default() -> Self {
+        FailoverPolicy {
+            cooldown_ms: types::limits::FAILOVER_COOLDOWN_MS,
+            per_day: types::limits::FAILOVERS_PER_DAY,
+        }
+    }
+}
+
+/// A service principal: client id and a salted hash of its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    pub client_id: String,
+    pub object_id: String,
+    /// Hex of SHA-256(salt + secret): secrets are 32 random bytes, so no slow hash is needed.
+    pub secret_sha256: String,
+    pub salt: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    pub id: String,
+    pub display_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceGroup {
+    /// As its owner wrote it.
+    pub name: String,
+    pub subscription: String,
+    pub location: RegionName,
+    pub tags: BTreeMap<String, String>,
+    /// Set while a delete runs.
+    pub deleting: Option<String>,
+    pub etag: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HubState {
+    Activating,
+    Active,
+    FailingOver,
+    Deleting,
+}
+
+/// A hub: where it lives, who is primary, what it promises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hub {
+    pub id: HubId,
+    pub name: HubName,
+    pub subscription: String,
+    /// As written; compare through [`State::groups`].
+    pub resource_group: String,
+    /// Where it was created; `location` for ever.
+    pub home: RegionName,
+    /// The other region of its pair; `None`: no failover.
+    pub partner: Option<RegionName>,
+    pub primary: RegionName,
+    pub epoch: Epoch,
+    pub state: HubState,
+    pub sku: Sku,
+    pub tags: BTreeMap<String, String>,
+    pub policies: Vec<Policy>,
+    pub partition_count: u16,
+    pub retention_days: u8,
+    pub replication: Replication,
+    pub cloud_to_device: CloudToDevice,
+    /// `$Default` first.
+    pub consumer_groups: Vec<ConsumerGroup>,
+    /// What the owner wrote under `properties` and this version only stores.
+    pub stored_properties: serde_json::Value,
+    pub etag: u64,
+    pub created: UnixMillis,
+    /// The operation that runs on it now.
+    pub operation: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerGroup {
+    pub name: String,
+    pub created: UnixMillis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sku {
+    /// `F1`, `B1`–`B3`, `S1`–`S3`.
+    pub name: String,
+    pub capacity: u32,
+}
+
+impl Hub {
+    /// The region that is not the primary, if the hub has a pair.
+    pub fn secondary(&self) -> Option<&RegionName> {
+        let partner = self.partner.as_ref()?;
+        Some(if self.primary == *partner {
+            &self.home
+        } else {
+            partner
+        })
+    }
+
+    /// What partitions and gateways need to know.
+    pub fn settings(&self) -> HubSettings {
+        HubSettings {
+            id: self.id,
+            name: self.name.clone(),
+            partition_count: self.partition_count,
+            retention_days: self.retention_days,
+            replication: self.replication,
+            cloud_to_device: self.cloud_to_device.clone(),
+            policies: self.policies.clone(),
+            consumer_groups: self
+                .consumer_groups
+                .iter()
+                .map(|g| g.name.clone())
+                .collect(),
+        }
+    }
+}
+
+/// Something that takes time, visible to clients as a long-running operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: String,
+    pub kind: OperationKind,
+    pub status: OperationStatus,
+    /// Lower-case hub name, or group name for [`OperationKind::DeleteGroup`].
+    pub target: String,
+    pub hub: Option<HubId>,
+    pub subscription: String,
+    pub started: UnixMillis,
+    pub ended: Option<UnixMillis>,
+    pub by: String,
+    pub reason: String,
+    pub steps: Vec<Step>,
+    /// The next step may not begin: a roll-back was asked for (operator or coordinator).
+    pub cancel: Option<String>,
+    /// Why it did not succeed: (code, text).
+    pub error: Option<(String, String)>,
+    /// Filled by the coordinator when it ends (failovers only).
+    pub report: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationKind {
+    CreateHub,
+    UpdateHub,
+    DeleteHub,
+    DeleteGroup,
+    /// Planned: `from` → `to`, epoch `epoch` → `epoch + 1`. `back`: it returns to the hub's home.
+    Failover {
+        from: RegionName,
+        to: RegionName,
+        epoch: Epoch,
+        back: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationStatus {
+    Running,
+    Succeeded,
+    /// Ended before the point of no return with everything as it was: refused, timed out, or failed.
+    RolledBack,
+    /// As `RolledBack`, because the operator said so.
+    Cancelled,
+    Failed,
+}
+
+/// The numbered steps of a planned failover, in order (DESIGN section 6), and of the roll-back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepName {
+    Check,
+    Warm,
+    Fence,
+    CatchUp,
+    Commit,
+    Open,
+    Reverse,
+    RollBack,
+}
+
+impl StepName {
+    pub const PLANNED: [StepName; 7] = [
+        StepName::Check,
+        StepName::Warm,
+        StepName::Fence,
+        StepName::CatchUp,
+        StepName::Commit,
+        StepName::Open,
+        StepName::Reverse,
+    ];
+
+    /// As it stands in records, reports and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            StepName::Check => "check",
+            StepName::Warm => "warm",
+            StepName::Fence => "fence",
+            StepName::CatchUp => "catchup",
+            StepName::Commit => "commit",
+            StepName::Open => "open",
+            StepName::Reverse => "reverse",
+            StepName::RollBack => "rollback",
+        }
+    }
+}
+
+/// One step as it went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: StepName,
+    pub started: UnixMillis,
+    pub ended: Option<UnixMillis>,
+    /// What was measured or decided; shape per step (docs/formats/report.md).
+    pub detail: serde_json::Value,
+}
+
+/// Who did what, when, with what result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    pub at: UnixMillis,
+    pub by: String,
+    pub action: String,
+    pub resource: String,
+    pub result: String,
+}

@@ -1,0 +1,70 @@
+//! A definite "no" of the control plane: its own code each, and when it would be "yes".
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use types::UnixMillis;
+
+/// Why the control plane refuses. The edge chooses the status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusalCode {
+    SubscriptionNotFound,
+    ResourceGroupNotFound,
+    ResourceNotFound,
+    InvalidResourceGroupName,
+    InvalidResourceGroupLocation,
+    LocationNotAvailable,
+    HubNameInvalid,
+    HubNameUnavailable,
+    InvalidProperties,
+    PreconditionFailed,
+    /// 409002: the hub is not Active.
+    HubNotActive,
+    ResourceGroupDeleting,
+    QuotaExceeded,
+    ConsumerGroupInvalid,
+    FailoverNoPair,
+    FailoverRegionMismatch,
+    FailoverRegionExcluded,
+    FailoverTooSoon,
+    FailoverDailyLimit,
+    FailoverChecksFailed,
+    OperationNotFound,
+    OperationEnded,
+    PastPointOfNoReturn,
+    StepOutOfOrder,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    pub message: String,
+    /// The earliest time at which the same request would not be refused for this reason.
+    pub earliest: Option<UnixMillis>,
+}
+
+impl Refusal {
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Refusal {
+            code,
+            message: message.into(),
+            earliest: None,
+        }
+    }
+
+    /// A refusal that ends by itself at `earliest`.
+    pub fn until(code: RefusalCode, message: impl Into<String>, earliest: UnixMillis) -> Self {
+        Refusal {
+            code,
+            message: message.into(),
+            earliest: Some(earliest),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}

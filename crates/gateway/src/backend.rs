@@ -1,0 +1,115 @@
+//! What a gateway asks of the region it stands in. The binary wires this to the region's router; tests use a fake.
+
+use bytes::Bytes;
+use hub::command::StoredOffset;
+use hub::{Command, Effect, Reply};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use types::{ConnectionId, DeviceId, Epoch, HubId, HubSettings, PartitionId, RegionName, Reject, Sequence, UnixMillis};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a command has no answer from the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The hub changed its primary for longer than requests may be parked. Nothing was done. 404012 with `retry_after_ms`.
+    FailingOver { retry_after_ms: u64 },
+    /// Too many requests wait, or the primary's disk is full. Nothing was done. 503.
+    Unavailable { why: String, retry_after_ms: u64 },
+    /// The connection to the primary broke while the answer was awaited: it may have been done. The client must find out by
+    /// itself (MQTT: the connection is closed without acknowledging).
+    OutcomeUnknown { why: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    Reject(Reject),
+    Send(SendError),
+}
+
+impl std::convert::From<Reject> for CallError {
+    fn from(reject: Reject) -> Self {
+        CallError::Reject(reject)
+    }
+}
+
+/// A hub as the control plane's copy in this region knows it.
+#[derive(Debug)]
+pub struct HubView {
+    pub settings: HubSettings,
+    pub primary: RegionName,
+    pub epoch: Epoch,
+}
+
+/// Where to begin reading events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Sequence(Sequence),
+    /// The first event enqueued at or after this time.
+    Time(UnixMillis),
+    /// The oldest that is kept.
+    Earliest,
+    /// Only what comes after now.
+    Latest,
+}
+
+/// A page of stored events of one partition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPage {
+    pub events: Vec<hub::telemetry::StoredEvent>,
+    /// Where to go on.
+    pub next: Sequence,
+    /// The hub's epoch when this was read; offsets carry it.
+    pub epoch: Epoch,
+}
+
+/// Live figures of a hub, for statistics.
+pub trait Backend: Send + Sync + 'static {
+    /// This gateway's region.
+    fn region(&self) -> &RegionName;
+    fn now(&self) -> UnixMillis;
+    /// A fresh number for a connection; never 0.
+    fn connection_id(&self) -> ConnectionId;
+    /// Finds a hub by name (case-insensitive).
+    fn hub(&self, name: &str) -> Option<Arc<HubView>>;
+    fn hub_by_id(&self, id: HubId) -> Option<Arc<HubView>>;
+    /// The only hub, when there is exactly one: for clients that name none (IP literals).
+    fn only_hub(&self) -> Option<Arc<HubView>>;
+
+    /// Sends a command to the hub's primary, wherever it is, and gives the durable answer. Parks and re-sends during a
+    /// failover. One caller's commands must be sent one after the other if their order matters.
+    fn call(&self, hub: HubId, partition: PartitionId, command: Command) -> BoxFuture<'_, Result<Reply, CallError>>;
+
+    /// Reads events, waiting up to `wait_ms` for the first one.
+    fn read_events(&self, hub: HubId, partition: PartitionId, from: From, max: usize, wait_ms: u64) -> BoxFuture<'_, Result<EventPage, CallError>>;
+
+    /// Tells the region of an open session, so that effects find it and it is stated again to a new primary.
+    fn session_opened(&self, session: SessionHandle);
+    fn session_closed(&self, hub: HubId, device: &DeviceId, connection: ConnectionId);
+}
+
+/// A session as the region sees it.
+#[derive(Clone)]
+pub struct SessionHandle {
+    pub hub: HubId,
+    pub partition: PartitionId,
+    pub device: DeviceId,
+    pub connection: ConnectionId,
+    pub since: UnixMillis,
+    pub session: Arc<dyn Session>,
+}
+
+/// The region's way into a session.
+pub trait Session: Send + Sync + 'static {
+    /// Hands an effect over; must not block. A session that cannot keep up closes itself.
+    fn deliver(&self, effect: Effect);
+    /// Is it subscribed to cloud-to-device messages, and the desired version it saw last (`None`: not subscribed to desired).
+    fn interests(&self) -> (bool, Option<u64>);
+}
+
+/// A consumer group's position, as the REST surface shows it.
+pub type Offset = Option<StoredOffset>;
+
+/// JSON text of a reply.
+pub type Json = Bytes;

@@ -1,0 +1,105 @@
+//! Which resource a path names; each resource's file does the rest.
+
+use super::call::Call;
+use super::failure::Failure;
+use super::metrics::Family;
+use super::{
+    cloud_to_device, device_bound, events, feedback, offsets, registry, statistics, telemetry,
+    twins,
+};
+use axum::body::Body;
+use axum::http::{Method, Response};
+
+pub(super) type Answer = Result<Response<Body>, Failure>;
+
+/// The path in lower case, to compare its fixed words.
+fn words(call: &Call) -> Vec<String> {
+    call.path
+        .iter()
+        .map(|segment| segment.to_ascii_lowercase())
+        .collect()
+}
+
+/// What the request is about, for its metrics.
+pub(super) fn family(call: &Call) -> Family {
+    let words = words(call);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["devices", _, "messages", "events"] => Family::DeviceTelemetry,
+        ["devices", _, "messages", "devicebound"] if call.method == Method::POST => Family::C2d,
+        ["devices", _, "messages", "devicebound", ..] => Family::DeviceC2d,
+        ["devices", _, "commands"] => Family::C2d,
+        ["devices"] | ["devices", _] => Family::Registry,
+        ["twins", _] => Family::Twins,
+        ["statistics", _] => Family::Statistics,
+        ["messages", "servicebound", ..] => Family::Feedback,
+        ["messages", "events", ..] => Family::Events,
+        _ => Family::Other,
+    }
+}
+
+/// Answers a request.
+pub(super) async fn dispatch(call: Call) -> Answer {
+    let words = words(&call);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["devices", ref rest @ ..] => below_devices(call, rest).await,
+        ["twins", _] => twins::one(call).await,
+        ["statistics", "devices"] => statistics::devices(call).await,
+        ["statistics", "service"] => statistics::service(call).await,
+        ["messages", "servicebound", "feedback"] => feedback::receive(call).await,
+        ["messages", "servicebound", "feedback", _] => feedback::complete(call).await,
+        ["messages", "servicebound", "feedback", _, "abandon"] => feedback::abandon(call).await,
+        ["messages", "events", "partitions"] => events::partitions(call).await,
+        ["messages", "events", "partitions", _] => events::read(call).await,
+        [
+            "messages",
+            "events",
+            "consumergroups",
+            _,
+            "partitions",
+            _,
+            "offset",
+        ] => offsets::one(call).await,
+        _ => Err(unsupported(&words)),
+    }
+}
+
+async fn below_devices(call: Call, rest: &[&str]) -> Answer {
+    match *rest {
+        [] => registry::all(call).await,
+        // A device may have the name "query": only the POST is the query route.
+        ["query"] if call.method == Method::POST => Err(Failure::unsupported("queries")),
+        [_] => registry::one(call).await,
+        [_, "messages", "events"] => telemetry::send(call).await,
+        [_, "messages", "devicebound"] if call.method == Method::POST => {
+            cloud_to_device::send(call).await
+        }
+        [_, "messages", "devicebound"] => device_bound::receive(call).await,
+        [_, "messages", "devicebound", _] => device_bound::settle(call).await,
+        [_, "messages", "devicebound", _, "abandon"] => device_bound::abandon(call).await,
+        [_, "commands"] => cloud_to_device::purge(call).await,
+        [_, "modules", ..] => Err(Failure::unsupported("modules")),
+        [_, "files", ..] => Err(Failure::unsupported("file upload")),
+        [_, "applyconfigurationcontent"] => Err(Failure::unsupported("configurations")),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+/// Names the feature behind a route that Azure has and this server has not.
+fn unsupported(words: &[&str]) -> Failure {
+    match words {
+        ["twins", _, "methods"] => Failure::unsupported("direct methods over HTTPS"),
+        ["twins", _, "modules", ..] => Failure::unsupported("modules"),
+        ["configurations", ..] => Failure::unsupported("configurations"),
+        ["jobs", ..] => Failure::unsupported("jobs"),
+        ["digitaltwins", ..] => Failure::unsupported("digital twins"),
+        ["messages", "servicebound", "filenotifications", ..] => {
+            Failure::unsupported("file upload")
+        }
+        ["$iothub", "websocket"] | ["$servicebus", "websocket"] => {
+            Failure::unsupported("WebSockets")
+        }
+        _ => Failure::no_route(),
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests of the session core and of the edge around it.
+
+mod client;
+mod connect;
+mod edge;
+mod fake;
+mod golden;
+mod legality;
+mod load;
+mod messages;
+mod twin;

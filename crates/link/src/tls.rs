@@ -1,0 +1,134 @@
+//! TLS settings of gateways and of links: rustls on ring.
+
+use crate::pki::{Identity, PkiError};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// ALPN of the HTTPS endpoints. MQTT endpoints give none: with one, clients that offer another would be refused.
+pub const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
+
+/// The one place that picks the cryptography of the whole program.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    PROVIDER.clone()
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug)]
+pub enum TlsError {
+    /// The library refused certificate, key or roots.
+    Refused(String),
+    Pki(PkiError),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::Refused(why) => write!(f, "cannot set up TLS: {why}"),
+            TlsError::Pki(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TlsError::Refused(_) => None,
+            TlsError::Pki(why) => why.source(),
+        }
+    }
+}
+
+impl From<PkiError> for TlsError {
+    fn from(why: PkiError) -> Self {
+        TlsError::Pki(why)
+    }
+}
+
+fn refused(why: impl fmt::Display) -> TlsError {
+    TlsError::Refused(why.to_string())
+}
+
+/// Settings of a gateway: TLS 1.2 and 1.3, no early data, sessions kept by the client in tickets that every region accepts.
+///
+/// `verifier` asks clients for a certificate; without one none is asked for. A resumed session shows its certificate, but no
+/// verifier ran: who uses it checks it against the registry at every connect.
+///
+/// # Errors
+/// If certificate and key do not fit.
+pub fn server_config(
+    identity: &Identity,
+    tickets: Arc<dyn ProducesTickets>,
+    alpn: &[&[u8]],
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(refused)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(refused)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.ticketer = tickets;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// Settings for clients of a gateway: TLS 1.2 and 1.3, these roots, no client certificate.
+///
+/// # Errors
+/// If the library refuses its own provider.
+pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(refused)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Settings of a region that accepts links: TLS 1.3, a certificate of the regions' authority required, never resumed.
+pub(crate) fn link_server_config(
+    identity: &Identity,
+    roots: Arc<RootCertStore>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(refused)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(refused)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(refused)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Settings of a region that dials links: TLS 1.3, both sides verified, never resumed.
+pub(crate) fn link_client_config(
+    identity: &Identity,
+    roots: Arc<RootCertStore>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(refused)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(refused)?;
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}

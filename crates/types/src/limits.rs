@@ -1,0 +1,228 @@
+//! Every bound in one place, with its unit in the name and its source beside it.
+//!
+//! "Azure" names the public limits of Azure IoT Hub (data-plane notes section 12); "ours" is a bound of this design.
+
+// Names. Azure.
+pub const DEVICE_ID_CHARS_MAX: usize = 128;
+pub const HUB_NAME_CHARS_MIN: usize = 3;
+pub const HUB_NAME_CHARS_MAX: usize = 50;
+pub const REGION_NAME_CHARS_MAX: usize = 64;
+pub const RESOURCE_GROUP_NAME_CHARS_MAX: usize = 90;
+pub const CONSUMER_GROUP_NAME_CHARS_MAX: usize = 50;
+pub const MESSAGE_ID_CHARS_MAX: usize = 128;
+
+// Telemetry. Azure.
+pub const D2C_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+pub const RETENTION_DAYS_MIN: u8 = 1;
+pub const RETENTION_DAYS_MAX: u8 = 7;
+pub const PARTITIONS_MIN: u16 = 2;
+pub const PARTITIONS_MAX: u16 = 32;
+pub const PARTITIONS_DEFAULT: u16 = 4;
+pub const CONSUMER_GROUPS_MAX: usize = 20;
+
+// Cloud-to-device. Azure.
+pub const C2D_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+pub const C2D_QUEUE_DEPTH_MAX: usize = 50;
+pub const C2D_TTL_DEFAULT_MS: i64 = 3_600_000;
+pub const C2D_TTL_MIN_MS: i64 = 60_000;
+pub const C2D_TTL_MAX_MS: i64 = 48 * 3_600_000;
+pub const C2D_LOCK_MS: i64 = 60_000;
+/// Longest lock a device may ask for. Azure.
+pub const C2D_LOCK_MS_MAX: i64 = 300_000;
+/// Ids, content type, user id and application properties of one message: percent-encoded three-fold they fit an MQTT topic
+/// (65,535 bytes). Ours.
+pub const C2D_PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+pub const C2D_DELIVERY_COUNT_DEFAULT: u16 = 10;
+pub const C2D_DELIVERY_COUNT_MAX: u16 = 100;
+pub const FEEDBACK_TTL_DEFAULT_MS: i64 = 3_600_000;
+pub const FEEDBACK_LOCK_DEFAULT_MS: i64 = 60_000;
+pub const FEEDBACK_DELIVERY_COUNT_DEFAULT: u16 = 10;
+/// Feedback records kept per partition; the oldest gives way. Ours.
+pub const FEEDBACK_QUEUE_DEPTH_MAX: usize = 100_000;
+/// Records handed out under one lock. Azure.
+pub const FEEDBACK_BATCH_RECORDS_MAX: usize = 64;
+/// Batches locked at the same time, per partition. Ours.
+pub const FEEDBACK_BATCHES_LOCKED_MAX: usize = 64;
+
+// Twins. Azure.
+pub const TWIN_TAGS_BYTES_MAX: usize = 8 * 1024;
+pub const TWIN_DESIRED_BYTES_MAX: usize = 32 * 1024;
+pub const TWIN_REPORTED_BYTES_MAX: usize = 32 * 1024;
+pub const TWIN_KEY_BYTES_MAX: usize = 1024;
+pub const TWIN_STRING_BYTES_MAX: usize = 4 * 1024;
+pub const TWIN_DEPTH_MAX: usize = 10;
+/// JSON text of a section, as a multiple of its size limit: bounds what the size rule counts as nothing. Ours.
+pub const TWIN_TEXT_FACTOR_MAX: usize = 8;
+pub const TWIN_INTEGER_MIN: i64 = -4_503_599_627_370_496;
+pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
+
+// Registry. Azure.
+pub const DEVICES_PER_HUB_MAX: u64 = 1_000_000;
+pub const BULK_DEVICES_MAX: usize = 100;
+pub const LIST_PAGE_MAX: usize = 1000;
+pub const KEY_BYTES_MIN: usize = 16;
+pub const KEY_BYTES_MAX: usize = 64;
+pub const KEY_BYTES_MADE: usize = 32;
+pub const POLICIES_MAX: usize = 16;
+pub const STATUS_REASON_CHARS_MAX: usize = 128;
+
+// SAS. Azure ("about five minutes of clock skew").
+pub const SAS_CLOCK_SKEW_S: i64 = 300;
+pub const SAS_TOKEN_BYTES_MAX: usize = 4096;
+
+// MQTT.
+/// One packet: the largest message plus room for topic and header. Azure closes above 256 KiB of payload.
+pub const MQTT_PACKET_BYTES_MAX: usize = 256 * 1024 + 64 * 1024;
+/// CONNECT carries a token and a will, nothing larger. Ours.
+pub const MQTT_CONNECT_BYTES_MAX: usize = 64 * 1024;
+/// A topic, client id or user name. MQTT 3.1.1 section 1.5.3.
+pub const MQTT_STRING_BYTES_MAX: usize = 65_535;
+pub const MQTT_SUBSCRIPTIONS_MAX: usize = 16;
+/// One topic filter; the longest documented one has 160 bytes. Ours.
+pub const MQTT_FILTER_BYTES_MAX: usize = 512;
+/// Keep-alive values above this are treated as this. Azure.
+pub const MQTT_KEEP_ALIVE_S_MAX: u16 = 1177;
+/// Time for TLS handshake plus CONNECT. Ours.
+pub const CONNECT_TIMEOUT_MS: u64 = 30_000;
+/// Time a client has to take what is written to it. Ours.
+pub const MQTT_WRITE_TIMEOUT_MS: u64 = 30_000;
+/// Time connections have to close when the gateway stops. Ours.
+pub const MQTT_SHUTDOWN_MS: u64 = 5_000;
+/// C2D messages in flight to one MQTT session. Ours.
+pub const MQTT_C2D_IN_FLIGHT_MAX: usize = 16;
+/// Desired-property notifications waiting for one slow session; the session is closed beyond. Ours.
+pub const SESSION_NOTIFICATIONS_MAX: usize = 64;
+/// Telemetry bytes one connection may have waiting for one commit. Ours.
+pub const CONNECTION_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+/// Connections one gateway process accepts. Ours.
+pub const CONNECTIONS_MAX: usize = 200_000;
+
+// HTTP. Ours where Azure is silent.
+pub const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024;
+pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
+pub const HTTP_REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// Connections one HTTP listener accepts; newcomers wait in the kernel beyond.
+pub const HTTP_CONNECTIONS_MAX: usize = 10_000;
+/// Time for a TLS handshake, and for the head of a request, also on an idle connection.
+pub const HTTP_HEADER_READ_MS: u64 = 30_000;
+/// A client that takes no byte of its response for so long is cut off.
+pub const HTTP_WRITE_STALL_MS: u64 = 30_000;
+/// Time that requests in progress get at shutdown.
+pub const HTTP_DRAIN_MS: u64 = 10_000;
+/// Longest wait of one event read over HTTP: parking and the answer still fit into the request's time.
+pub const HTTP_READ_WAIT_MS_MAX: u64 = 40_000;
+/// Messages in one telemetry batch over HTTP.
+pub const HTTP_BATCH_MESSAGES_MAX: usize = 500;
+pub const JSON_DEPTH_MAX: usize = 64;
+
+// The region's engine. Ours.
+/// Commands waiting for the engine of a region; callers wait beyond.
+pub const ENGINE_QUEUE_MAX: usize = 16_384;
+/// Commands taken into one group commit.
+pub const ENGINE_TURN_COMMANDS_MAX: usize = 4096;
+/// Bytes of new log records in one group commit.
+pub const ENGINE_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Replies of a `sync` hub waiting for the partner, per partition.
+pub const SYNC_WAITING_MAX: usize = 65_536;
+/// Disk space kept free: below it the store refuses writes with a clear error.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+
+// Region links. Ours.
+pub const LINK_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const LINK_CALLS_IN_FLIGHT_MAX: usize = 65_536;
+/// Bytes waiting to be written to one link, by class; a cast beyond is not sent, a call waits.
+pub const LINK_QUEUE_CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const LINK_QUEUE_CLIENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const LINK_QUEUE_BULK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of frames taken into one write; the last frame of each class may exceed it.
+pub const LINK_BATCH_BYTES: usize = 128 * 1024;
+/// The first frame of a link, read before the peer is known.
+pub const LINK_HELLO_BYTES_MAX: usize = 2048;
+/// Incoming links whose handshake has not ended; further ones wait in the listener's backlog.
+pub const LINK_HANDSHAKES_MAX: usize = 256;
+pub const LINK_HANDSHAKE_MS_MAX: u64 = 5_000;
+pub const LINK_PING_MS: u64 = 500;
+/// A link that brings no byte for this long is dead.
+pub const LINK_SILENCE_MS_MAX: u64 = 3_000;
+/// A link that takes no byte for this long is dead.
+pub const LINK_STALL_MS_MAX: u64 = 10_000;
+pub const LINK_RETRY_MS_MIN: u64 = 50;
+pub const LINK_RETRY_MS_MAX: u64 = 1_000;
+/// Refused connections remembered for the operator; the oldest gives way.
+pub const LINK_REFUSALS_KEPT: usize = 32;
+/// Unacknowledged replication bytes per partition before the primary stops shipping and reads from the log later.
+pub const SHIP_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of log records in one replication page.
+pub const SHIP_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of state in one page of a snapshot bootstrap.
+pub const SNAPSHOT_PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+// Failover. DESIGN section 6.
+pub const FAILOVER_PAUSE_CEILING_MS: i64 = 5_000;
+pub const FAILOVER_WARM_LAG_MS: i64 = 100;
+/// Longest time a planned failover waits for lag to fall in its warm step.
+pub const FAILOVER_WARM_MS_MAX: i64 = 60_000;
+pub const FAILOVER_COOLDOWN_MS: i64 = 3_600_000;
+pub const FAILOVERS_PER_DAY: u32 = 2;
+pub const FAILOVER_DAY_MS: i64 = 24 * 3_600_000;
+/// Longest time a gateway holds a request while a hub changes its primary.
+pub const PARK_MS_MAX: u64 = 15_000;
+pub const PARKED_REQUESTS_MAX: usize = 100_000;
+
+// Control plane. Ours.
+pub const VOTERS_MAX: usize = 5;
+/// One command of the control plane; commands travel in groups of at most [`CONSENSUS_ENTRIES_MAX`] in one frame.
+pub const CONSENSUS_COMMAND_BYTES_MAX: usize = 128 * 1024;
+pub const CONSENSUS_ENTRIES_MAX: usize = 32;
+pub const CONSENSUS_SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Writes waiting for their commit; callers wait beyond.
+pub const CONSENSUS_WRITES_MAX: usize = 1024;
+pub const CONSENSUS_WRITE_TIMEOUT_MS: u64 = 5_000;
+pub const CONSENSUS_BARRIER_TIMEOUT_MS: u64 = 2_000;
+pub const ACTIVITY_LOG_ENTRIES_MAX: usize = 10_000;
+pub const OPERATIONS_KEPT_PER_HUB_MAX: usize = 200;
+pub const HUBS_PER_SUBSCRIPTION_MAX: usize = 50;
+pub const TAGS_MAX: usize = 50;
+pub const TAG_NAME_CHARS_MAX: usize = 512;
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Operations kept of hubs and groups that are gone.
+pub const OPERATIONS_KEPT_OF_DELETED_MAX: usize = 1_000;
+pub const OPERATION_ID_CHARS_MAX: usize = 128;
+/// Request ids the control plane remembers with their answers, to answer a retry without doing it twice.
+pub const REMEMBERED_REQUESTS_MAX: usize = 4_096;
+/// Bytes of those answers as JSON; the oldest give way.
+pub const REMEMBERED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What an owner wrote under `properties` and is only stored, as JSON.
+pub const HUB_STORED_PROPERTIES_BYTES_MAX: usize = 64 * 1024;
+/// Why a failover is started, as its operator says.
+pub const FAILOVER_REASON_CHARS_MAX: usize = 512;
+/// Characters of one field of an activity log entry.
+pub const ACTIVITY_FIELD_CHARS_MAX: usize = 512;
+pub const POLICY_NAME_CHARS_MAX: usize = 64;
+pub const FREE_HUBS_PER_SUBSCRIPTION_MAX: usize = 1;
+/// Feedback locks. Azure.
+pub const FEEDBACK_LOCK_MIN_MS: i64 = 5_000;
+pub const FEEDBACK_LOCK_MAX_MS: i64 = 300_000;
+/// Longest time the check step waits for facts of both regions.
+pub const FAILOVER_CHECK_MS_MAX: i64 = 15_000;
+
+// Events read by services.
+pub const READ_EVENTS_MAX: usize = 1000;
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
+pub const READ_WAIT_MS_MAX: u64 = 60_000;
+
+const _: () = {
+    assert!(D2C_MESSAGE_BYTES_MAX < MQTT_PACKET_BYTES_MAX);
+    assert!(MQTT_PACKET_BYTES_MAX < CONNECTION_IN_FLIGHT_BYTES_MAX);
+    assert!(ENGINE_TURN_BYTES_MAX + MQTT_PACKET_BYTES_MAX < LINK_FRAME_BYTES_MAX);
+    assert!(SHIP_PAGE_BYTES_MAX <= SHIP_WINDOW_BYTES_MAX);
+    // Base64 makes three bytes four; the rest of an entry is small.
+    assert!(CONSENSUS_ENTRIES_MAX * CONSENSUS_COMMAND_BYTES_MAX * 2 < LINK_FRAME_BYTES_MAX);
+    // A byte is up to four characters in a JSON array.
+    assert!(CONSENSUS_SNAPSHOT_CHUNK_BYTES * 4 * 2 < LINK_FRAME_BYTES_MAX);
+    assert!(LINK_FRAME_BYTES_MAX <= LINK_QUEUE_CONTROL_BYTES_MAX);
+    assert!(LINK_QUEUE_CLIENT_BYTES_MAX < u32::MAX as usize);
+    assert!(LINK_PING_MS * 2 < LINK_SILENCE_MS_MAX);
+    assert!(FAILOVER_PAUSE_CEILING_MS < PARK_MS_MAX as i64);
+    assert!(HTTP_READ_WAIT_MS_MAX + PARK_MS_MAX < HTTP_REQUEST_TIMEOUT_MS);
+};
