@@ -355,7 +355,7 @@ fn asked(state: &State, command: Asked, hub: u8, id: u8) -> Command {
         },
         Asked::FailOver => start_failover(
             number.0,
-            if id % 2 == 0 { "east" } else { "west" },
+            if id.is_multiple_of(2) { "east" } else { "west" },
             &operation,
         ),
         Asked::Cancel => {
@@ -389,7 +389,7 @@ fn stray(id: &str, step: u8, kind: u8) -> Command {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_reaches_an_illegal_state_or_an_operation_without_end(history in events()) {

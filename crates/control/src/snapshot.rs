@@ -79,7 +79,7 @@ mod tests {
         ));
         let mut second = spec("Hub-Two");
         second.stored_properties =
-            serde_json::json!({"routing": {"weights": [0.1, 123456.7890123456789, 1e300]}});
+            serde_json::json!({"routing": {"weights": [0.1, 123_456.789_012_345_67, 1e300]}});
         state.apply(&request("two", ended + 2, put(second)));
         state
     }

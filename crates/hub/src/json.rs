@@ -31,14 +31,19 @@ pub(crate) enum Json {
 /// # Errors
 /// [`ErrorCode::ArgumentInvalid`] with the place of the mistake; the text quotes nothing of the input.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Reject> {
-    serde_json::from_slice::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
-        let what = match error.classify() {
-            Category::Syntax | Category::Eof => "is not valid JSON",
-            Category::Data | Category::Io => "is not of the expected shape",
-        };
-        let (line, column) = (error.line(), error.column());
-        Reject::new(ErrorCode::ArgumentInvalid, format!("the body {what} at line {line} column {column}"))
-    })
+    serde_json::from_slice::<Object<T>>(bytes)
+        .map(|object| object.0)
+        .map_err(|error| {
+            let what = match error.classify() {
+                Category::Syntax | Category::Eof => "is not valid JSON",
+                Category::Data | Category::Io => "is not of the expected shape",
+            };
+            let (line, column) = (error.line(), error.column());
+            Reject::new(
+                ErrorCode::ArgumentInvalid,
+                format!("the body {what} at line {line} column {column}"),
+            )
+        })
 }
 
 /// True if the text of a JSON document holds an integer of more digits than an `i64` always has room for.
@@ -83,7 +88,9 @@ pub(crate) struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Object)
+        deserializer
+            .deserialize_map(ObjectVisitor(PhantomData))
+            .map(Object)
     }
 }
 
@@ -103,7 +110,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Nested { levels_left: limits::JSON_DEPTH_MAX }.deserialize(deserializer)
+        Nested {
+            levels_left: limits::JSON_DEPTH_MAX,
+        }
+        .deserialize(deserializer)
     }
 }
 
@@ -154,7 +164,9 @@ impl<'de> Visitor<'de> for Nested {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        Number::from_f64(value).map(Json::Number).ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(value)
+            .map(Json::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
@@ -230,12 +242,21 @@ mod tests {
             check_refused(bad.as_bytes());
         }
         check_refused(b"{\"name\":\"\xff\"}");
-        assert!(parse::<Probe>(br#"{"unknown":[[[]]]}"#).unwrap().name.is_none());
+        assert!(
+            parse::<Probe>(br#"{"unknown":[[[]]]}"#)
+                .unwrap()
+                .name
+                .is_none()
+        );
     }
 
     #[test]
     fn error_texts_quote_nothing_of_the_input() {
-        for bad in [r#"{"name":{"secret":1}}"#, r#"{"name":"secret"#, r#"{"name":"secret" secret}"#] {
+        for bad in [
+            r#"{"name":{"secret":1}}"#,
+            r#"{"name":"secret"#,
+            r#"{"name":"secret" secret}"#,
+        ] {
             assert!(!check_refused(bad.as_bytes()).contains("secret"));
         }
     }
@@ -244,7 +265,11 @@ mod tests {
     fn thousands_of_levels_are_refused() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             for depth in [65, 130, 100_000] {
-                let body = format!("{{\"value\":{}1{}}}", open.repeat(depth), close.repeat(depth));
+                let body = format!(
+                    "{{\"value\":{}1{}}}",
+                    open.repeat(depth),
+                    close.repeat(depth)
+                );
                 check_refused(body.as_bytes());
                 check_refused(format!("{{\"value\":{}", open.repeat(depth)).as_bytes());
             }
@@ -254,16 +279,28 @@ mod tests {
     #[test]
     fn names_that_mean_something_to_the_parser_stay_ordinary_names() {
         let value = value_of(r#"{"value":{"$serde_json::private::RawValue":"[1]"}}"#).unwrap();
-        let Json::Object(members) = value else { panic!("{value:?}") };
+        let Json::Object(members) = value else {
+            panic!("{value:?}")
+        };
         assert_eq!(members.values().next(), Some(&Json::Text("[1]".into())));
     }
 
     #[test]
     fn integers_too_long_for_an_i64_are_found_outside_of_strings() {
-        for text in ["9999999999999999999", "{\"a\":-18446744073709551616}", "[1,123456789012345678901]"] {
+        for text in [
+            "9999999999999999999",
+            "{\"a\":-18446744073709551616}",
+            "[1,123456789012345678901]",
+        ] {
             assert!(has_huge_integer(text.as_bytes()), "{text}");
         }
-        for text in ["1e300", "123456789012345678", "\"9999999999999999999\"", "\"\\\"9999999999999999999\"", "\""] {
+        for text in [
+            "1e300",
+            "123456789012345678",
+            "\"9999999999999999999\"",
+            "\"\\\"9999999999999999999\"",
+            "\"",
+        ] {
             assert!(!has_huge_integer(text.as_bytes()), "{text}");
         }
         assert!(!has_huge_integer(b"0.12345678901234567890123"));
@@ -271,9 +308,17 @@ mod tests {
 
     #[test]
     fn floating_point_numbers_come_back_as_they_were_sent() {
-        for text in ["0.1", "9007199254740993.0", "1.7976931348623157e308", "122.416294033786585", "-5e-324"] {
+        for text in [
+            "0.1",
+            "9007199254740993.0",
+            "1.7976931348623157e308",
+            "122.416294033786585",
+            "-5e-324",
+        ] {
             let sent: f64 = text.parse().unwrap();
-            let Some(Json::Number(got)) = value_of(&format!("{{\"value\":{text}}}")) else { panic!("{text}") };
+            let Some(Json::Number(got)) = value_of(&format!("{{\"value\":{text}}}")) else {
+                panic!("{text}")
+            };
             assert_eq!(got.as_f64().unwrap().to_bits(), sent.to_bits(), "{text}");
         }
     }

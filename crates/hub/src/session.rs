@@ -5,7 +5,10 @@
 use crate::command::SessionCommand;
 use crate::decision::{CloseReason, PresenceChange};
 use crate::registry::{self, Device};
-use crate::{Context, Decision, Effect, Presence, Refused, Reply, View, ViewError, WriteSet, c2d, keys, stored, twin};
+use crate::{
+    Context, Decision, Effect, Presence, Refused, Reply, View, ViewError, WriteSet, c2d, keys,
+    stored, twin,
+};
 use serde::{Deserialize, Serialize};
 use types::{ConnectionId, DeviceId, ErrorCode, Reject, limits};
 
@@ -14,20 +17,46 @@ use types::{ConnectionId, DeviceId, ErrorCode, Reject, limits};
 /// # Errors
 /// [`ErrorCode::DeviceNotFound`], [`ErrorCode::DeviceDisabled`], [`ErrorCode::IotHubUnauthorized`] (registered anew since the
 /// client was authenticated), [`ErrorCode::ArgumentInvalid`] (too many subscriptions); otherwise as [`crate::decide`].
-pub fn decide(view: &dyn View, context: &Context<'_>, command: &SessionCommand) -> Result<Decision, Refused> {
+pub fn decide(
+    view: &dyn View,
+    context: &Context<'_>,
+    command: &SessionCommand,
+) -> Result<Decision, Refused> {
     match command {
-        SessionCommand::Identity { device } => {
-            Ok(Decision::reply(Reply::Identity(registry::require(view, device)?.identity())))
-        }
-        SessionCommand::Open { device, generation, connection, gateway, since, clean } => {
-            let presence = Presence { connection: *connection, gateway: gateway.clone(), since: *since };
+        SessionCommand::Identity { device } => Ok(Decision::reply(Reply::Identity(
+            registry::require(view, device)?.identity(),
+        ))),
+        SessionCommand::Open {
+            device,
+            generation,
+            connection,
+            gateway,
+            since,
+            clean,
+        } => {
+            let presence = Presence {
+                connection: *connection,
+                gateway: gateway.clone(),
+                since: *since,
+            };
             open(view, context, device, generation, presence, *clean)
         }
         SessionCommand::Close { device, connection } => close(view, context, device, *connection),
         SessionCommand::Subscribe { device, filters } => subscribe(view, device, filters),
         SessionCommand::Unsubscribe { device, filters } => unsubscribe(view, device, filters),
-        SessionCommand::Restate { device, connection, gateway, since, c2d, desired_seen } => {
-            let presence = Presence { connection: *connection, gateway: gateway.clone(), since: *since };
+        SessionCommand::Restate {
+            device,
+            connection,
+            gateway,
+            since,
+            c2d,
+            desired_seen,
+        } => {
+            let presence = Presence {
+                connection: *connection,
+                gateway: gateway.clone(),
+                since: *since,
+            };
             restate(view, context, device, presence, *c2d, *desired_seen)
         }
     }
@@ -45,7 +74,9 @@ struct Session {
 
 impl Session {
     fn load(view: &dyn View, device: &DeviceId) -> Result<Option<Self>, ViewError> {
-        view.get(&keys::subscriptions(device))?.map(|bytes| stored::decode("subscriptions", &bytes)).transpose()
+        view.get(&keys::subscriptions(device))?
+            .map(|bytes| stored::decode("subscriptions", &bytes))
+            .transpose()
     }
 
     fn store(&self, device: &DeviceId, writes: &mut WriteSet) {
@@ -63,7 +94,11 @@ impl Session {
 /// True for the filter of a device's cloud-to-device messages.
 fn is_c2d(filter: &str) -> bool {
     const END: &str = "/messages/devicebound/#";
-    filter.len().checked_sub(END.len()).and_then(|at| filter.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(END))
+    filter
+        .len()
+        .checked_sub(END.len())
+        .and_then(|at| filter.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(END))
 }
 
 fn open(
@@ -82,7 +117,9 @@ fn open(
     check_enabled(&identity)?;
     let mut decision = Decision::reply(Reply::Done);
     let (present, session) = begin_session(view, device, clean, &mut decision.writes)?;
-    if let Some(former) = (context.presence)(device).filter(|former| former.connection != presence.connection) {
+    if let Some(former) =
+        (context.presence)(device).filter(|former| former.connection != presence.connection)
+    {
         decision.effects.push(taken_over(device, former.connection));
     }
     decision.presence.push(connected(device, presence));
@@ -90,12 +127,23 @@ fn open(
         tell_of_c2d(view, device, &mut decision)?;
     }
     let desired_version = twin::desired_version(view, device)?;
-    decision.reply = Reply::SessionOpened { present, subscriptions: session.filters, desired_version };
+    decision.reply = Reply::SessionOpened {
+        present,
+        subscriptions: session.filters,
+        desired_version,
+    };
     Ok(decision)
 }
 
 fn check_enabled(identity: &Device) -> Result<(), Reject> {
-    if identity.enabled() { Ok(()) } else { Err(Reject::new(ErrorCode::DeviceDisabled, "the device is disabled")) }
+    if identity.enabled() {
+        Ok(())
+    } else {
+        Err(Reject::new(
+            ErrorCode::DeviceDisabled,
+            "the device is disabled",
+        ))
+    }
 }
 
 /// What the new connection finds, and whether it is kept state of an earlier one.
@@ -110,7 +158,10 @@ fn begin_session(
 ) -> Result<(bool, Session), ViewError> {
     let kept = Session::load(view, device)?;
     if clean {
-        let fresh = Session { clean: true, filters: Vec::new() };
+        let fresh = Session {
+            clean: true,
+            filters: Vec::new(),
+        };
         if kept.as_ref() != Some(&fresh) {
             fresh.store(device, writes);
         }
@@ -134,34 +185,54 @@ fn close(
 ) -> Result<Decision, Refused> {
     let mut decision = Decision::reply(Reply::Done);
     let released = c2d::release(view, device, connection, &mut decision.writes)?;
-    if released && (context.presence)(device).is_some_and(|present| present.connection != connection) {
-        decision.effects.push(Effect::C2dWaiting { device: device.clone() });
+    if released
+        && (context.presence)(device).is_some_and(|present| present.connection != connection)
+    {
+        decision.effects.push(Effect::C2dWaiting {
+            device: device.clone(),
+        });
     }
-    decision.presence.push(PresenceChange::Disconnected { device: device.clone(), connection });
+    decision.presence.push(PresenceChange::Disconnected {
+        device: device.clone(),
+        connection,
+    });
     Ok(decision)
 }
 
-fn subscribe(view: &dyn View, device: &DeviceId, filters: &[(String, u8)]) -> Result<Decision, Refused> {
+fn subscribe(
+    view: &dyn View,
+    device: &DeviceId,
+    filters: &[(String, u8)],
+) -> Result<Decision, Refused> {
     registry::require(view, device)?;
     let kept = Session::load(view, device)?;
     let mut session = kept.clone().unwrap_or_default();
     let mut granted = Vec::with_capacity(filters.len());
     for (filter, qos) in filters {
         if filter.len() > limits::MQTT_FILTER_BYTES_MAX {
-            let text = format!("a topic filter exceeds {} bytes", limits::MQTT_FILTER_BYTES_MAX);
+            let text = format!(
+                "a topic filter exceeds {} bytes",
+                limits::MQTT_FILTER_BYTES_MAX
+            );
             return Err(Reject::new(ErrorCode::ArgumentInvalid, text).into());
         }
         // QoS 2 is not offered: such a subscription is granted QoS 1.
         let qos = (*qos).min(1);
         session.set(filter, qos);
         if session.filters.len() > limits::MQTT_SUBSCRIPTIONS_MAX {
-            let text = format!("a device may keep {} subscriptions", limits::MQTT_SUBSCRIPTIONS_MAX);
+            let text = format!(
+                "a device may keep {} subscriptions",
+                limits::MQTT_SUBSCRIPTIONS_MAX
+            );
             return Err(Reject::new(ErrorCode::ArgumentInvalid, text).into());
         }
         granted.push(qos);
     }
     let desired_version = twin::desired_version(view, device)?;
-    let mut decision = Decision::reply(Reply::Subscribed { granted, desired_version });
+    let mut decision = Decision::reply(Reply::Subscribed {
+        granted,
+        desired_version,
+    });
     if kept.as_ref() != Some(&session) && !filters.is_empty() {
         session.store(device, &mut decision.writes);
     }
@@ -171,7 +242,11 @@ fn subscribe(view: &dyn View, device: &DeviceId, filters: &[(String, u8)]) -> Re
     Ok(decision)
 }
 
-fn unsubscribe(view: &dyn View, device: &DeviceId, filters: &[String]) -> Result<Decision, Refused> {
+fn unsubscribe(
+    view: &dyn View,
+    device: &DeviceId,
+    filters: &[String],
+) -> Result<Decision, Refused> {
     let mut decision = Decision::reply(Reply::Done);
     let Some(mut session) = Session::load(view, device)? else {
         return Ok(decision);
@@ -197,14 +272,33 @@ fn restate(
     let connection = presence.connection;
     let identity = match registry::require(view, device) {
         Ok(identity) if identity.enabled() => identity,
-        Ok(_) => return Ok(turned_away(decision, device, connection, CloseReason::Disabled)),
-        Err(Refused::Reject(_)) => return Ok(turned_away(decision, device, connection, CloseReason::Deleted)),
+        Ok(_) => {
+            return Ok(turned_away(
+                decision,
+                device,
+                connection,
+                CloseReason::Disabled,
+            ));
+        }
+        Err(Refused::Reject(_)) => {
+            return Ok(turned_away(
+                decision,
+                device,
+                connection,
+                CloseReason::Deleted,
+            ));
+        }
         Err(error) => return Err(error),
     };
     if let Some(other) = (context.presence)(device).filter(|other| other.connection != connection) {
         // The number settles ties, so that every order of arrival ends with the same connection.
         if (other.since, other.connection) > (presence.since, connection) {
-            return Ok(turned_away(decision, device, connection, CloseReason::TakenOver));
+            return Ok(turned_away(
+                decision,
+                device,
+                connection,
+                CloseReason::TakenOver,
+            ));
         }
         decision.effects.push(taken_over(device, other.connection));
     }
@@ -216,29 +310,61 @@ fn restate(
         let (version, body) = twin::desired(view, device, &identity)?;
         // After a forced failover the device may also have seen a version that is lost: it must learn what holds now.
         if seen != version {
-            decision.effects.push(Effect::DesiredChanged { device: device.clone(), version, body });
+            decision.effects.push(Effect::DesiredChanged {
+                device: device.clone(),
+                version,
+                body,
+            });
         }
     }
     Ok(decision)
 }
 
-fn turned_away(mut decision: Decision, device: &DeviceId, connection: ConnectionId, why: CloseReason) -> Decision {
-    decision.effects.push(Effect::Close { device: device.clone(), connection, why });
+fn turned_away(
+    mut decision: Decision,
+    device: &DeviceId,
+    connection: ConnectionId,
+    why: CloseReason,
+) -> Decision {
+    decision.effects.push(Effect::Close {
+        device: device.clone(),
+        connection,
+        why,
+    });
     decision
 }
 
 fn taken_over(device: &DeviceId, connection: ConnectionId) -> Effect {
-    Effect::Close { device: device.clone(), connection, why: CloseReason::TakenOver }
+    Effect::Close {
+        device: device.clone(),
+        connection,
+        why: CloseReason::TakenOver,
+    }
 }
 
 fn connected(device: &DeviceId, presence: Presence) -> PresenceChange {
-    let Presence { connection, gateway, since } = presence;
-    PresenceChange::Connected { device: device.clone(), connection, gateway, since }
+    let Presence {
+        connection,
+        gateway,
+        since,
+    } = presence;
+    PresenceChange::Connected {
+        device: device.clone(),
+        connection,
+        gateway,
+        since,
+    }
 }
 
-fn tell_of_c2d(view: &dyn View, device: &DeviceId, decision: &mut Decision) -> Result<(), ViewError> {
+fn tell_of_c2d(
+    view: &dyn View,
+    device: &DeviceId,
+    decision: &mut Decision,
+) -> Result<(), ViewError> {
     if c2d::waiting(view, device)? > 0 {
-        decision.effects.push(Effect::C2dWaiting { device: device.clone() });
+        decision.effects.push(Effect::C2dWaiting {
+            device: device.clone(),
+        });
     }
     Ok(())
 }

@@ -1,12 +1,18 @@
 //! A partition in memory for tests of registry, sessions and twins: applies decisions as a region does.
 
-use crate::command::{BulkEntry, BulkError, C2dCommand, C2dMessage, IfMatch, RegistryCommand, SessionCommand, TwinCommand};
+use crate::command::{
+    BulkEntry, BulkError, C2dCommand, C2dMessage, IfMatch, RegistryCommand, SessionCommand,
+    TwinCommand,
+};
 use crate::decision::PresenceChange;
 use crate::{Command, Context, Decision, MemoryView, Presence, Refused, Reply, View, keys};
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use types::{CloudToDevice, ConnectionId, DeviceId, Epoch, ErrorCode, HubId, HubName, HubSettings, PartitionId, RegionName, UnixMillis};
+use types::{
+    CloudToDevice, ConnectionId, DeviceId, Epoch, ErrorCode, HubId, HubName, HubSettings,
+    PartitionId, RegionName, UnixMillis,
+};
 
 pub(crate) struct Partition {
     pub view: MemoryView,
@@ -28,7 +34,11 @@ pub(crate) fn etag(text: &str) -> IfMatch {
 
 /// Any connection, from the gateway of `westus2`.
 pub(crate) fn presence(number: u64, since: i64) -> Presence {
-    Presence { connection: ConnectionId(number), gateway: RegionName::parse("westus2").unwrap(), since: UnixMillis(since) }
+    Presence {
+        connection: ConnectionId(number),
+        gateway: RegionName::parse("westus2").unwrap(),
+        since: UnixMillis(since),
+    }
 }
 
 impl Partition {
@@ -66,7 +76,11 @@ impl Partition {
     pub(crate) fn decide(&self, command: &Command) -> Result<Decision, Refused> {
         let random = |out: &mut [u8]| {
             for byte in out {
-                let next = self.random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let next = self
+                    .random
+                    .get()
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 self.random.set(next);
                 *byte = (next >> 56) as u8;
             }
@@ -101,14 +115,30 @@ impl Partition {
 
     fn apply(&mut self, decision: &Decision) {
         self.view.apply(&decision.writes);
-        self.devices_in_hub = self.devices_in_hub.checked_add_signed(decision.devices_delta).unwrap();
+        self.devices_in_hub = self
+            .devices_in_hub
+            .checked_add_signed(decision.devices_delta)
+            .unwrap();
         for change in decision.presence.iter().cloned() {
             match change {
-                PresenceChange::Connected { device, connection, gateway, since } => {
-                    self.present.insert(device, Presence { connection, gateway, since });
+                PresenceChange::Connected {
+                    device,
+                    connection,
+                    gateway,
+                    since,
+                } => {
+                    self.present.insert(
+                        device,
+                        Presence {
+                            connection,
+                            gateway,
+                            since,
+                        },
+                    );
                 }
                 PresenceChange::Disconnected { device, connection } => {
-                    self.present.retain(|present, it| *present != device || it.connection != connection);
+                    self.present
+                        .retain(|present, it| *present != device || it.connection != connection);
                 }
                 PresenceChange::Dropped { device } => drop(self.present.remove(&device)),
                 PresenceChange::Activity { device, at } => drop(self.activity.insert(device, at)),
@@ -121,11 +151,24 @@ impl Partition {
     fn check_statistics(&self) {
         let (from, until) = keys::devices_after(None);
         let stored = self.view.scan(&from, &until, usize::MAX).unwrap();
-        let is_enabled = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(r#""status":"enabled""#);
+        let is_enabled =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(r#""status":"enabled""#);
         let counted = stored.iter().filter(|(_, bytes)| is_enabled(bytes)).count() as u64;
-        match self.decide(&Command::Registry(RegistryCommand::Statistics)).unwrap().reply {
-            Reply::Statistics { total, enabled, disabled, .. } => {
-                assert_eq!((total, enabled, disabled), (stored.len() as u64, counted, stored.len() as u64 - counted));
+        match self
+            .decide(&Command::Registry(RegistryCommand::Statistics))
+            .unwrap()
+            .reply
+        {
+            Reply::Statistics {
+                total,
+                enabled,
+                disabled,
+                ..
+            } => {
+                assert_eq!(
+                    (total, enabled, disabled),
+                    (stored.len() as u64, counted, stored.len() as u64 - counted)
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -147,21 +190,42 @@ impl Partition {
         self.run(Command::Twin(command))
     }
 
-    pub(crate) fn put(&mut self, device: &str, body: &str, if_match: IfMatch) -> Result<Value, ErrorCode> {
+    pub(crate) fn put(
+        &mut self,
+        device: &str,
+        body: &str,
+        if_match: IfMatch,
+    ) -> Result<Value, ErrorCode> {
         let body = body.as_bytes().to_vec().into();
-        self.registry(RegistryCommand::Put { device: id(device), body, if_match }).map(|decision| json_of(&decision))
+        self.registry(RegistryCommand::Put {
+            device: id(device),
+            body,
+            if_match,
+        })
+        .map(|decision| json_of(&decision))
     }
 
     pub(crate) fn get(&mut self, device: &str) -> Result<Value, ErrorCode> {
-        self.registry(RegistryCommand::Get { device: id(device) }).map(|decision| json_of(&decision))
+        self.registry(RegistryCommand::Get { device: id(device) })
+            .map(|decision| json_of(&decision))
     }
 
-    pub(crate) fn delete(&mut self, device: &str, if_match: IfMatch) -> Result<Decision, ErrorCode> {
-        self.registry(RegistryCommand::Delete { device: id(device), if_match })
+    pub(crate) fn delete(
+        &mut self,
+        device: &str,
+        if_match: IfMatch,
+    ) -> Result<Decision, ErrorCode> {
+        self.registry(RegistryCommand::Delete {
+            device: id(device),
+            if_match,
+        })
     }
 
     pub(crate) fn bulk(&mut self, entries: &[(&str, &str)]) -> (Decision, Vec<BulkError>) {
-        let entry = |(device, body): &(&str, &str)| BulkEntry { device: id(device), body: body.as_bytes().to_vec().into() };
+        let entry = |(device, body): &(&str, &str)| BulkEntry {
+            device: id(device),
+            body: body.as_bytes().to_vec().into(),
+        };
         let entries = entries.iter().map(entry).collect();
         let decision = self.registry(RegistryCommand::Bulk { entries }).unwrap();
         match decision.reply.clone() {
@@ -175,14 +239,29 @@ impl Partition {
     }
 
     pub(crate) fn send_c2d(&mut self, device: &str) {
-        let message = C2dMessage { body: "hello".into(), ..C2dMessage::default() };
-        self.run(Command::C2d(C2dCommand::Send { device: id(device), message })).unwrap();
+        let message = C2dMessage {
+            body: "hello".into(),
+            ..C2dMessage::default()
+        };
+        self.run(Command::C2d(C2dCommand::Send {
+            device: id(device),
+            message,
+        }))
+        .unwrap();
     }
 
     /// State keys that belong to a device, by their first letter.
     pub(crate) fn letters_of(&self, device: &str) -> String {
-        let named = |key: &[u8]| key.windows(device.len()).any(|part| part == device.as_bytes());
-        self.view.0.keys().filter(|key| named(key)).map(|key| char::from(key[0])).collect()
+        let named = |key: &[u8]| {
+            key.windows(device.len())
+                .any(|part| part == device.as_bytes())
+        };
+        self.view
+            .0
+            .keys()
+            .filter(|key| named(key))
+            .map(|key| char::from(key[0]))
+            .collect()
     }
 }
 

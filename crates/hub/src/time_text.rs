@@ -40,7 +40,10 @@ mod tests {
     #[test]
     fn times_are_shown_in_utc_with_milliseconds() {
         assert_eq!(iso(UnixMillis(0)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso(UnixMillis(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            iso(UnixMillis(1_700_000_000_123)),
+            "2023-11-14T22:13:20.123Z"
+        );
         assert_eq!(iso(UnixMillis(-1)), "1969-12-31T23:59:59.999Z");
     }
 

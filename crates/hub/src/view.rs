@@ -67,7 +67,10 @@ pub struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub fn new(base: &'a dyn View) -> Self {
-        Overlay { base, changes: BTreeMap::new() }
+        Overlay {
+            base,
+            changes: BTreeMap::new(),
+        }
     }
 
     /// Lays state entries on top; the last one of a key counts.
@@ -93,9 +96,14 @@ impl View for Overlay<'_> {
         if from >= until {
             return Ok(Vec::new());
         }
-        let changed = || self.changes.range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(until));
+        let changed = || {
+            self.changes
+                .range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(until))
+        };
         // Each change can hide one entry of the base, so that many more are enough to fill the page.
-        let page = self.base.scan(from, until, limit.saturating_add(changed().count()))?;
+        let page = self
+            .base
+            .scan(from, until, limit.saturating_add(changed().count()))?;
         let mut merged: BTreeMap<Bytes, Bytes> = page.into_iter().collect();
         for (key, value) in changed() {
             match value {
@@ -120,8 +128,13 @@ impl View for MemoryView {
         if from >= until {
             return Ok(Vec::new());
         }
-        let range = self.0.range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(until));
-        Ok(range.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let range = self
+            .0
+            .range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(until));
+        Ok(range
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
     }
 }
 
@@ -145,7 +158,15 @@ mod tests {
     type Change = (u8, Option<u8>);
 
     fn state(changes: &[Change]) -> Vec<(Bytes, Option<Bytes>)> {
-        changes.iter().map(|(key, value)| (Bytes::from(vec![*key]), value.map(|value| Bytes::from(vec![value])))).collect()
+        changes
+            .iter()
+            .map(|(key, value)| {
+                (
+                    Bytes::from(vec![*key]),
+                    value.map(|value| Bytes::from(vec![value])),
+                )
+            })
+            .collect()
     }
 
     proptest! {

@@ -90,7 +90,7 @@ const FAILURES: [(&str, Spoil); 33] = [
     }),
     ("control-leader", |w| w.control.leader = None),
     ("control-majority", |w| w.control.voters_up = 1),
-    ("control-copies", |w| w.two().control_applied = 100 - 100),
+    ("control-copies", |w| w.two().control_applied = 0),
     ("primary-reachable", |w| w.primary = None),
     ("secondary-reachable", |w| w.secondary = None),
     ("primary-store", |w| w.one().store_healthy = false),

@@ -1,12 +1,14 @@
 //! Who may open a session: hub, token, identity, in that order (data-plane notes sections 2.1 and 3.1).
 
 use super::end::Refusal;
-use super::session::Login;
+use super::connect::Login;
 use crate::backend::{Backend, CallError, HubView};
 use hub::command::{AuthMethod, DeviceKeys, EventOrigin, Identity, SessionCommand};
 use hub::{Command, Reply};
 use std::sync::Arc;
-use types::{ConnectionId, DeviceId, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of};
+use types::{
+    ConnectionId, DeviceId, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of,
+};
 use wire::{Scope, Token, host};
 
 /// A proven login: where the session lives and what the hub said when it was opened.
@@ -28,17 +30,26 @@ pub struct Opened {
 ///
 /// # Errors
 /// The refusal to answer with.
-pub async fn login(backend: &dyn Backend, login: &Login, sni: Option<&str>) -> Result<Opened, Refusal> {
+pub async fn login(
+    backend: &dyn Backend,
+    login: &Login,
+    sni: Option<&str>,
+) -> Result<Opened, Refusal> {
     let device = &login.identity.device;
     let token = Token::parse(&login.token).map_err(|_| Refusal::NotAuthorized)?;
     let scope = Scope::parse(&token.resource);
     // This region may not have its copy of the control plane yet, so an unknown hub is not yet a refused identity.
-    let hub = find_hub(backend, &login.identity.host, &scope, sni).ok_or(Refusal::ServerUnavailable)?;
+    let hub =
+        find_hub(backend, &login.identity.host, &scope, sni).ok_or(Refusal::ServerUnavailable)?;
     let settings = &hub.settings;
     let partition = partition_of(device, settings.partition_count.max(1));
     let ask = |command| backend.call(settings.id, partition, Command::Session(command));
 
-    let identity = match ask(SessionCommand::Identity { device: device.clone() }).await {
+    let identity = match ask(SessionCommand::Identity {
+        device: device.clone(),
+    })
+    .await
+    {
         Ok(Reply::Identity(identity)) => identity,
         other => return Err(refusal(other)),
     };
@@ -54,12 +65,19 @@ pub async fn login(backend: &dyn Backend, login: &Login, sni: Option<&str>) -> R
         clean: login.clean,
     };
     match ask(open).await {
-        Ok(Reply::SessionOpened { present, subscriptions, desired_version }) => Ok(Opened {
+        Ok(Reply::SessionOpened {
+            present,
+            subscriptions,
+            desired_version,
+        }) => Ok(Opened {
             hub: settings.id,
             partition,
             connection,
             since: now,
-            origin: Arc::new(EventOrigin { generation: identity.generation, auth_method }),
+            origin: Arc::new(EventOrigin {
+                generation: identity.generation,
+                auth_method,
+            }),
             valid_for_ms: valid_for_ms(&token, now),
             present,
             subscriptions,
@@ -71,10 +89,27 @@ pub async fn login(backend: &dyn Backend, login: &Login, sni: Option<&str>) -> R
 
 /// The hub by the host of the user name, else of the token, else of the TLS handshake; the only one there is for clients
 /// that name none.
-fn find_hub(backend: &dyn Backend, user_name_host: &str, scope: &Scope, sni: Option<&str>) -> Option<Arc<HubView>> {
-    let names = [host::label(user_name_host), scope.host_label(), sni.and_then(host::label)];
-    let named = names.into_iter().flatten().find_map(|name| backend.hub(name));
-    named.or_else(|| host::label(user_name_host).is_none().then(|| backend.only_hub()).flatten())
+fn find_hub(
+    backend: &dyn Backend,
+    user_name_host: &str,
+    scope: &Scope,
+    sni: Option<&str>,
+) -> Option<Arc<HubView>> {
+    let names = [
+        host::label(user_name_host),
+        scope.host_label(),
+        sni.and_then(host::label),
+    ];
+    let named = names
+        .into_iter()
+        .flatten()
+        .find_map(|name| backend.hub(name));
+    named.or_else(|| {
+        host::label(user_name_host)
+            .is_none()
+            .then(|| backend.only_hub())
+            .flatten()
+    })
 }
 
 /// Checks scope, signature, expiry and status. The order does not tell a stranger which devices exist: all refusals are alike.
@@ -91,11 +126,18 @@ fn verify(
     }
     let (keys, method) = match &token.policy {
         None => (device_keys(identity), AuthMethod::DeviceSas),
-        Some(name) => (policy_keys(hub, name, |rights| rights.device_connect), AuthMethod::HubSas),
+        Some(name) => (
+            policy_keys(hub, name, |rights| rights.device_connect),
+            AuthMethod::HubSas,
+        ),
     };
     let keys = keys.ok_or(Refusal::NotAuthorized)?;
     wire::sas::verify(token, &keys, now).map_err(|_| Refusal::NotAuthorized)?;
-    if identity.enabled { Ok(method) } else { Err(Refusal::NotAuthorized) }
+    if identity.enabled {
+        Ok(method)
+    } else {
+        Err(Refusal::NotAuthorized)
+    }
 }
 
 fn device_keys(identity: &Identity) -> Option<[&str; 2]> {
@@ -105,8 +147,16 @@ fn device_keys(identity: &Identity) -> Option<[&str; 2]> {
     }
 }
 
-fn policy_keys<'a>(hub: &'a HubView, name: &str, allows: impl Fn(&Rights) -> bool) -> Option<[&'a str; 2]> {
-    let policy = hub.settings.policies.iter().find(|policy| policy.name.eq_ignore_ascii_case(name))?;
+fn policy_keys<'a>(
+    hub: &'a HubView,
+    name: &str,
+    allows: impl Fn(&Rights) -> bool,
+) -> Option<[&'a str; 2]> {
+    let policy = hub
+        .settings
+        .policies
+        .iter()
+        .find(|policy| policy.name.eq_ignore_ascii_case(name))?;
     allows(&policy.rights).then_some([policy.primary_key.as_str(), policy.secondary_key.as_str()])
 }
 
@@ -114,7 +164,11 @@ fn policy_keys<'a>(hub: &'a HubView, name: &str, allows: impl Fn(&Rights) -> boo
 fn valid_for_ms(token: &Token, now: UnixMillis) -> u64 {
     let expiry = UnixMillis(token.expiry_unix_s.saturating_mul(1000));
     let skew = limits::SAS_CLOCK_SKEW_S * 1000;
-    let until = if now < expiry { expiry } else { expiry.plus(skew) };
+    let until = if now < expiry {
+        expiry
+    } else {
+        expiry.plus(skew)
+    };
     until.since(now).max(0) as u64
 }
 
@@ -128,7 +182,10 @@ fn refusal(answer: Result<Reply, CallError>) -> Refusal {
         },
         Err(CallError::Send(_)) => Refusal::ServerUnavailable,
         Ok(reply) => {
-            tracing::error!(?reply, "the hub gave a session command an answer of another kind");
+            tracing::error!(
+                ?reply,
+                "the hub gave a session command an answer of another kind"
+            );
             Refusal::ServerUnavailable
         }
     }
@@ -139,7 +196,12 @@ mod tests {
     use super::*;
 
     fn token(expiry_unix_s: i64) -> Token {
-        let text = wire::sas::make("h/devices/d1", "MDEyMzQ1Njc4OWFiY2RlZg==", None, expiry_unix_s);
+        let text = wire::sas::make(
+            "h/devices/d1",
+            "MDEyMzQ1Njc4OWFiY2RlZg==",
+            None,
+            expiry_unix_s,
+        );
         Token::parse(&text).unwrap()
     }
 
@@ -158,10 +220,18 @@ mod tests {
         let reject = |code| refusal(Err(CallError::Reject(Reject::new(code, ""))));
         assert_eq!(reject(ErrorCode::DeviceNotFound), Refusal::NotAuthorized);
         assert_eq!(reject(ErrorCode::DeviceDisabled), Refusal::NotAuthorized);
-        for code in [ErrorCode::IotHubUnauthorized, ErrorCode::ServiceUnavailable, ErrorCode::IotHubFailingOver, ErrorCode::ThrottlingException] {
+        for code in [
+            ErrorCode::IotHubUnauthorized,
+            ErrorCode::ServiceUnavailable,
+            ErrorCode::IotHubFailingOver,
+            ErrorCode::ThrottlingException,
+        ] {
             assert_eq!(reject(code), Refusal::ServerUnavailable, "{code:?}");
         }
         let broken = SendError::OutcomeUnknown { why: String::new() };
-        assert_eq!(refusal(Err(CallError::Send(broken))), Refusal::ServerUnavailable);
+        assert_eq!(
+            refusal(Err(CallError::Send(broken))),
+            Refusal::ServerUnavailable
+        );
     }
 }

@@ -14,32 +14,48 @@ pub fn packet(packet: &Packet, remaining: u32) -> Result<(), &'static str> {
     match packet {
         Packet::Connect(connect) => {
             // [MQTT-3.1.2-22]
-            rule(connect.username.is_some() || connect.password.is_none(), "CONNECT has a password but no user name")?;
+            rule(
+                connect.username.is_some() || connect.password.is_none(),
+                "CONNECT has a password but no user name",
+            )?;
             let user_name = connect.username.as_ref().map_or("", |name| name.as_ref());
             // [MQTT-1.5.3-2]
-            rule(!has_nul(&connect.client_id) && !has_nul(user_name), "CONNECT has a text with U+0000")
+            rule(
+                !has_nul(&connect.client_id) && !has_nul(user_name),
+                "CONNECT has a text with U+0000",
+            )
         }
         Packet::Publish(publish) => {
             // [MQTT-3.3.1-2]
-            rule(!publish.dup || publish.qos != QoS::AtMostOnce, "PUBLISH has DUP at QoS 0")?;
-            rule(publish.qos != QoS::ExactlyOnce, "PUBLISH at QoS 2 is not supported")
+            rule(
+                !publish.dup || publish.qos != QoS::AtMostOnce,
+                "PUBLISH has DUP at QoS 0",
+            )?;
+            rule(
+                publish.qos != QoS::ExactlyOnce,
+                "PUBLISH at QoS 2 is not supported",
+            )
         }
         Packet::Subscribe { topic_filters, .. } => few(topic_filters.len()),
         Packet::Unsubscribe { topic_filters, .. } => few(topic_filters.len()),
         Packet::PublishAck { .. } => Ok(()),
         Packet::PingRequest => rule(remaining == 0, "PINGREQ has a body"),
         Packet::Disconnect => rule(remaining == 0, "DISCONNECT has a body"),
-        Packet::PublishReceived { .. } | Packet::PublishRelease { .. } | Packet::PublishComplete { .. } => {
-            Err("a packet of QoS 2, which is not supported")
-        }
-        Packet::ConnectAck(_) | Packet::SubscribeAck { .. } | Packet::UnsubscribeAck { .. } | Packet::PingResponse => {
-            Err("a packet that only servers send")
-        }
+        Packet::PublishReceived { .. }
+        | Packet::PublishRelease { .. }
+        | Packet::PublishComplete { .. } => Err("a packet of QoS 2, which is not supported"),
+        Packet::ConnectAck(_)
+        | Packet::SubscribeAck { .. }
+        | Packet::UnsubscribeAck { .. }
+        | Packet::PingResponse => Err("a packet that only servers send"),
     }
 }
 
 fn few(filters: usize) -> Result<(), &'static str> {
-    rule(filters <= limits::MQTT_SUBSCRIPTIONS_MAX, "a packet has more topic filters than a device may have")
+    rule(
+        filters <= limits::MQTT_SUBSCRIPTIONS_MAX,
+        "a packet has more topic filters than a device may have",
+    )
 }
 
 fn rule(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {
@@ -54,8 +70,12 @@ fn has_nul(text: &str) -> bool {
 pub fn describe(error: &DecodeError) -> &'static str {
     match error {
         DecodeError::MaxSizeExceeded { .. } => "a packet is larger than allowed",
-        DecodeError::InvalidProtocol | DecodeError::UnsupportedProtocolLevel => "CONNECT names another protocol",
-        DecodeError::ConnectReservedFlagSet | DecodeError::InvalidConnectFlags => "CONNECT has flags that contradict",
+        DecodeError::InvalidProtocol | DecodeError::UnsupportedProtocolLevel => {
+            "CONNECT names another protocol"
+        }
+        DecodeError::ConnectReservedFlagSet | DecodeError::InvalidConnectFlags => {
+            "CONNECT has flags that contradict"
+        }
         DecodeError::Utf8Error => "a text is not UTF-8",
         DecodeError::UnsupportedPacketType => "a packet has an unknown type or reserved flags",
         DecodeError::InvalidTopicFilter | DecodeError::InvalidTopicName => "a topic is empty",

@@ -27,12 +27,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::codec::Decoder;
 use types::{ConnectionId, DeviceId, HubId, PartitionId, limits};
 
-const READ_BYTES_MAX: usize = 64 * 1024;
 const IDLE_SLEEP: Duration = Duration::from_secs(24 * 3600);
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
-}
 
 /// What the connections of one listener share.
 pub(super) struct Shared {
@@ -47,7 +42,9 @@ impl Shared {
     }
 
     fn instant(&self, tick: Tick) -> Instant {
-        self.started.checked_add(Duration::from_millis(tick.0)).unwrap_or_else(|| Instant::now() + IDLE_SLEEP)
+        self.started
+            .checked_add(Duration::from_millis(tick.0))
+            .unwrap_or_else(|| Instant::now() + IDLE_SLEEP)
     }
 }
 
@@ -81,8 +78,12 @@ enum Event {
 /// Runs a connection from its first byte to its end, and tells the hub of the end.
 ///
 /// `sni` is the name from the TLS handshake. A WebSocket may be given as `io` as well.
-pub(super) async fn run<IO>(io: IO, sni: Option<Box<str>>, shared: Arc<Shared>, mailbox: Arc<Mailbox>)
-where
+pub(super) async fn run<IO>(
+    io: IO,
+    sni: Option<Box<str>>,
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut connection = Connection {
@@ -150,33 +151,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         .await
     }
 
-    /// Reads once into the thread's buffer and keeps a copy of exactly what came.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut read = ReadBuf::new(scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
-                    let bytes = read.filled();
-                    self.shared.metrics.bytes_in.fetch_add(bytes.len() as u64, Relaxed);
-                    if self.buffer.is_empty() {
-                        // Two spare bytes: the codec reserves as many after each packet, which would allocate again.
-                        self.buffer = BytesMut::with_capacity(bytes.len() + 2);
-                    }
-                    self.buffer.extend_from_slice(bytes);
-                    Poll::Ready(Ok(()))
-                }
-                Poll::Ready(_) => Poll::Ready(Err(End::PeerGone)),
-            }
-        })
-    }
-
     /// Decodes and handles every whole packet that was read.
     async fn packets(&mut self, sni: Option<&str>) -> Result<(), End> {
         let now = self.shared.tick();
         loop {
             match self.codec.decode(&mut self.buffer) {
-                Ok(Some((packet, remaining))) => self.session.receive(packet, remaining, now, &mut self.work),
+                Ok(Some((packet, remaining))) => {
+                    self.session.receive(packet, remaining, now, &mut self.work)
+                }
                 Ok(None) => break,
                 Err(error) => self.session.undecodable(&error, &mut self.work),
             }
@@ -208,7 +190,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             match self.mailbox.take() {
                 None => break,
                 Some(Mail::Close(end)) => self.session.close(end, &mut self.work),
-                Some(Mail::C2dWaiting) => self.session.c2d_waiting(self.shared.tick(), &mut self.work),
+                Some(Mail::C2dWaiting) => {
+                    self.session.c2d_waiting(self.shared.tick(), &mut self.work)
+                }
                 Some(Mail::Desired(desired)) => {
                     self.session.desired_changed(desired, &mut self.work);
                     self.shared.metrics.desired_delivered.fetch_add(1, Relaxed);
@@ -223,11 +207,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
 
     async fn send(&mut self, batch: Batch) -> Result<(), End> {
         let metrics = &self.shared.metrics;
-        metrics.publishes.fetch_add(batch.messages.len() as u64, Relaxed);
+        metrics
+            .publishes
+            .fetch_add(batch.messages.len() as u64, Relaxed);
         metrics.telemetry_batches.fetch_add(1, Relaxed);
         let result = self.call(|link| link.telemetry(batch.messages)).await?;
         if result.is_ok() {
-            self.shared.metrics.pubacks.fetch_add(batch.acks.len() as u64, Relaxed);
+            self.shared
+                .metrics
+                .pubacks
+                .fetch_add(batch.acks.len() as u64, Relaxed);
         }
         self.session.sent(&batch.acks, result, &mut self.work);
         self.session.excuse_silence(self.shared.tick());
@@ -237,15 +226,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     async fn ask(&mut self, ask: Ask) -> Result<(), End> {
         let metrics = &self.shared.metrics;
         match &ask {
-            Ask::TwinGet { .. } | Ask::TwinPatch { .. } => metrics.twin_requests.fetch_add(1, Relaxed),
+            Ask::TwinGet { .. } | Ask::TwinPatch { .. } => {
+                metrics.twin_requests.fetch_add(1, Relaxed)
+            }
             Ask::Complete { .. } => metrics.c2d_completed.fetch_add(1, Relaxed),
             _ => 0,
         };
-        let result = self.call(|link| ask.command(&link.device, link.connection)).await?;
+        let result = self
+            .call(|link| ask.command(&link.device, link.connection))
+            .await?;
         if let Ok(Reply::C2dMessages(messages)) = &result {
-            self.shared.metrics.c2d_delivered.fetch_add(messages.len() as u64, Relaxed);
+            self.shared
+                .metrics
+                .c2d_delivered
+                .fetch_add(messages.len() as u64, Relaxed);
         }
-        let now = Moment { tick: self.shared.tick(), at: self.shared.backend.now() };
+        let now = Moment {
+            tick: self.shared.tick(),
+            at: self.shared.backend.now(),
+        };
         self.session.answered(ask, result, now, &mut self.work);
         self.session.excuse_silence(now.tick);
         self.tell_interests();
@@ -254,13 +253,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
 
     /// Writes what waits, then asks the hub. A request may be parked for long, so a close is noticed meanwhile; the answer is
     /// dropped then and nothing is acknowledged.
-    async fn call(&mut self, command: impl FnOnce(&Link) -> Command) -> Result<Result<Reply, CallError>, End> {
+    async fn call(
+        &mut self,
+        command: impl FnOnce(&Link) -> Command,
+    ) -> Result<Result<Reply, CallError>, End> {
         self.flush().await?;
         let Some(link) = &self.link else {
             tracing::error!("a session that is not open asked the hub");
             return Err(End::Unavailable);
         };
-        let mut answer = self.shared.backend.call(link.hub, link.partition, command(link));
+        let mut answer = self
+            .shared
+            .backend
+            .call(link.hub, link.partition, command(link));
         let mailbox = &self.mailbox;
         poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Ok(answer)),
@@ -287,7 +292,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     }
 
     fn opened(&mut self, device: DeviceId, opened: auth::Opened) {
-        let auth::Opened { hub, partition, connection, since, origin, .. } = opened;
+        let auth::Opened {
+            hub,
+            partition,
+            connection,
+            since,
+            origin,
+            ..
+        } = opened;
         let core = Opened {
             connection,
             present: opened.present,
@@ -295,13 +307,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             desired_version: opened.desired_version,
             valid_for_ms: opened.valid_for_ms,
         };
-        self.codec.set_max_size(limits::MQTT_PACKET_BYTES_MAX as u32);
-        self.session.opened(core, self.shared.tick(), &mut self.work);
+        self.codec
+            .set_max_size(limits::MQTT_PACKET_BYTES_MAX as u32);
+        self.session
+            .opened(core, self.shared.tick(), &mut self.work);
         self.mailbox.belongs_to(connection);
         self.tell_interests();
-        self.link = Some(Box::new(Link { hub, partition, device: device.clone(), connection, origin }));
+        self.link = Some(Box::new(Link {
+            hub,
+            partition,
+            device: device.clone(),
+            connection,
+            origin,
+        }));
         let session = self.mailbox.clone();
-        self.shared.backend.session_opened(SessionHandle { hub, partition, device, connection, since, session });
+        self.shared.backend.session_opened(SessionHandle {
+            hub,
+            partition,
+            device,
+            connection,
+            since,
+            session,
+        });
         self.shared.metrics.connects.fetch_add(1, Relaxed);
         self.shared.metrics.sessions.fetch_add(1, Relaxed);
     }
@@ -311,22 +338,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         self.mailbox.set_interests(c2d, desired_seen);
     }
 
-    /// Writes everything that waits. The first attempt needs no timer; a client that does not read gets
-    /// [`limits::MQTT_WRITE_TIMEOUT_MS`].
+    /// Writes everything that waits.
     async fn flush(&mut self) -> Result<(), End> {
         if self.work.out.is_empty() {
             return Ok(());
         }
         self.shared.metrics.bytes_out.fetch_add(self.work.out.len() as u64, Relaxed);
-        let (io, out) = (&mut self.io, &mut self.work.out);
-        let first = poll_fn(|cx| Poll::Ready(poll_write_all(io, out, cx))).await;
-        let result = match first {
-            Poll::Ready(result) => result,
-            Poll::Pending => Box::pin(write_patiently(io, out)).await,
-        };
-        // An idle connection keeps no write buffer.
-        self.work.out = BytesMut::new();
-        result
+        io::write(&mut self.io, &mut self.work.out).await
     }
 
     /// Closes the socket, then tells the region and the hub; the will goes out before the hub forgets the connection.
@@ -334,21 +352,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         let patience = Duration::from_millis(limits::MQTT_SHUTDOWN_MS);
         // The peer may be gone already: its socket is dropped whatever it answers.
         let _ = tokio::time::timeout(patience, self.io.shutdown()).await;
-        let Connection { io, mut session, link, shared, .. } = self;
+        let Connection {
+            io,
+            mut session,
+            link,
+            shared,
+            ..
+        } = self;
         drop(io);
         let will = session.finish(end);
         let Some(link) = link else { return };
         shared.metrics.sessions.fetch_sub(1, Relaxed);
-        shared.backend.session_closed(link.hub, &link.device, link.connection);
+        shared
+            .backend
+            .session_closed(link.hub, &link.device, link.connection);
         let ask = |command| shared.backend.call(link.hub, link.partition, command);
         if let Some(will) = will {
             match ask(link.telemetry(vec![will])).await {
                 Ok(_) => drop(shared.metrics.wills.fetch_add(1, Relaxed)),
-                Err(why) => tracing::warn!(device = %link.device, ?why, "a will could not be published"),
+                Err(why) => {
+                    tracing::warn!(device = %link.device, ?why, "a will could not be published")
+                }
             }
         }
         if end.tells_hub() {
-            let close = SessionCommand::Close { device: link.device.clone(), connection: link.connection };
+            let close = SessionCommand::Close {
+                device: link.device.clone(),
+                connection: link.connection,
+            };
             if let Err(why) = ask(Command::Session(close)).await {
                 // The hub learns it with the next primary's statement of who is connected.
                 tracing::debug!(device = %link.device, ?why, "the hub was not told that a connection closed");
@@ -366,21 +397,4 @@ impl Link {
             messages,
         })
     }
-}
-
-fn poll_write_all<IO: AsyncWrite + Unpin>(io: &mut IO, out: &mut BytesMut, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-    while !out.is_empty() {
-        match Pin::new(&mut *io).poll_write(cx, out) {
-            Poll::Ready(Ok(written)) if written > 0 => out.advance(written),
-            Poll::Ready(_) => return Poll::Ready(Err(End::PeerGone)),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
-    Pin::new(io).poll_flush(cx).map_err(|_| End::PeerGone)
-}
-
-async fn write_patiently<IO: AsyncWrite + Unpin>(io: &mut IO, out: &mut BytesMut) -> Result<(), End> {
-    let patience = Duration::from_millis(limits::MQTT_WRITE_TIMEOUT_MS);
-    let written = tokio::time::timeout(patience, poll_fn(|cx| poll_write_all(io, out, cx))).await;
-    written.unwrap_or(Err(End::SlowReader))
 }

@@ -112,7 +112,11 @@ impl End {
 
     /// [MQTT-3.1.2-8] The will is published unless the client took leave. A device that is gone or disabled has no say.
     pub fn publishes_will(self) -> bool {
-        !matches!(self, End::Disconnected | End::Hub(CloseReason::Deleted | CloseReason::Disabled | CloseReason::KeysChanged))
+        !matches!(
+            self,
+            End::Disconnected
+                | End::Hub(CloseReason::Deleted | CloseReason::Disabled | CloseReason::KeysChanged)
+        )
     }
 
     /// True when the hub still believes in the connection and must be told of its end.
@@ -135,10 +139,20 @@ mod tests {
 
     #[test]
     fn only_leave_taking_and_lost_identities_silence_the_will() {
-        for silent in [End::Disconnected, End::Hub(CloseReason::Deleted), End::Hub(CloseReason::Disabled)] {
+        for silent in [
+            End::Disconnected,
+            End::Hub(CloseReason::Deleted),
+            End::Hub(CloseReason::Disabled),
+        ] {
             assert!(!silent.publishes_will(), "{silent:?}");
         }
-        for loud in [End::PeerGone, End::KeepAlive, End::Protocol("x"), End::Hub(CloseReason::TakenOver), End::Shutdown] {
+        for loud in [
+            End::PeerGone,
+            End::KeepAlive,
+            End::Protocol("x"),
+            End::Hub(CloseReason::TakenOver),
+            End::Shutdown,
+        ] {
             assert!(loud.publishes_will(), "{loud:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! Cloud-to-device messages that were delivered and not yet acknowledged: packet id ↔ lock token.
 
-use super::session::Tick;
+use super::work::Tick;
 use std::num::NonZeroU16;
 use types::limits;
 
@@ -30,13 +30,20 @@ impl InFlight {
     /// Takes a packet id that is not in use. [MQTT-2.3.1-4]
     pub fn insert(&mut self, lock_token: String, locked_until: Tick) -> NonZeroU16 {
         let packet_id = self.next_id();
-        self.entries.push(Entry { packet_id, lock_token: lock_token.into(), locked_until });
+        self.entries.push(Entry {
+            packet_id,
+            lock_token: lock_token.into(),
+            locked_until,
+        });
         packet_id
     }
 
     /// The lock token of an acknowledged delivery; `None` for an id that is not in flight.
     pub fn remove(&mut self, packet_id: NonZeroU16) -> Option<String> {
-        let at = self.entries.iter().position(|entry| entry.packet_id == packet_id)?;
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.packet_id == packet_id)?;
         let entry = self.entries.remove(at);
         if self.entries.is_empty() {
             // An idle connection keeps no table.

@@ -130,7 +130,9 @@ impl Session for Mailbox {
                 }
             }
             // A close meant for an earlier connection of the device may arrive late.
-            Effect::Close { connection, why, .. } if connection == inner.connection => {
+            Effect::Close {
+                connection, why, ..
+            } if connection == inner.connection => {
                 inner.close.get_or_insert(End::Hub(why));
             }
             Effect::Close { .. } => return,
@@ -155,7 +157,11 @@ mod tests {
     }
 
     fn desired(version: u64) -> Effect {
-        Effect::DesiredChanged { device: device(), version, body: Bytes::from_static(b"{}") }
+        Effect::DesiredChanged {
+            device: device(),
+            version,
+            body: Bytes::from_static(b"{}"),
+        }
     }
 
     #[test]
@@ -180,11 +186,18 @@ mod tests {
     fn a_close_for_another_connection_is_not_for_us() {
         let mailbox = Mailbox::default();
         mailbox.belongs_to(ConnectionId(7));
-        let close = |n| Effect::Close { device: device(), connection: ConnectionId(n), why: CloseReason::TakenOver };
+        let close = |n| Effect::Close {
+            device: device(),
+            connection: ConnectionId(n),
+            why: CloseReason::TakenOver,
+        };
         mailbox.deliver(close(6));
         assert_eq!(mailbox.take(), None);
         mailbox.deliver(close(7));
-        assert_eq!(mailbox.take(), Some(Mail::Close(End::Hub(CloseReason::TakenOver))));
+        assert_eq!(
+            mailbox.take(),
+            Some(Mail::Close(End::Hub(CloseReason::TakenOver)))
+        );
     }
 
     #[test]

@@ -63,23 +63,108 @@ impl Metrics {
             header(out, kind, name, help);
             line(out, name, "", value.load(Relaxed));
         };
-        one("gauge", "castling_mqtt_connections", "Open sockets.", &self.connections);
-        one("gauge", "castling_mqtt_sessions", "Authenticated sessions.", &self.sessions);
-        one("counter", "castling_mqtt_accepted_total", "Sockets accepted.", &self.accepted);
-        one("counter", "castling_mqtt_over_cap_total", "Sockets closed at the connection cap.", &self.over_cap);
-        one("counter", "castling_mqtt_accept_errors_total", "Failures of accept.", &self.accept_errors);
-        one("counter", "castling_mqtt_handshake_errors_total", "Failed TLS handshakes.", &self.handshake_errors);
-        one("counter", "castling_mqtt_connects_total", "CONNECTs accepted.", &self.connects);
-        one("counter", "castling_mqtt_publishes_total", "Telemetry messages received.", &self.publishes);
-        one("counter", "castling_mqtt_telemetry_batches_total", "Commands that carried telemetry.", &self.telemetry_batches);
-        one("counter", "castling_mqtt_pubacks_total", "PUBACKs written.", &self.pubacks);
-        one("counter", "castling_mqtt_c2d_delivered_total", "Cloud-to-device messages delivered.", &self.c2d_delivered);
-        one("counter", "castling_mqtt_c2d_completed_total", "Cloud-to-device messages completed.", &self.c2d_completed);
-        one("counter", "castling_mqtt_desired_delivered_total", "Desired-property notifications delivered.", &self.desired_delivered);
-        one("counter", "castling_mqtt_twin_requests_total", "Twin requests.", &self.twin_requests);
-        one("counter", "castling_mqtt_wills_total", "Wills published.", &self.wills);
-        one("counter", "castling_mqtt_bytes_in_total", "Bytes read, after TLS.", &self.bytes_in);
-        one("counter", "castling_mqtt_bytes_out_total", "Bytes written, before TLS.", &self.bytes_out);
+        one(
+            "gauge",
+            "castling_mqtt_connections",
+            "Open sockets.",
+            &self.connections,
+        );
+        one(
+            "gauge",
+            "castling_mqtt_sessions",
+            "Authenticated sessions.",
+            &self.sessions,
+        );
+        one(
+            "counter",
+            "castling_mqtt_accepted_total",
+            "Sockets accepted.",
+            &self.accepted,
+        );
+        one(
+            "counter",
+            "castling_mqtt_over_cap_total",
+            "Sockets closed at the connection cap.",
+            &self.over_cap,
+        );
+        one(
+            "counter",
+            "castling_mqtt_accept_errors_total",
+            "Failures of accept.",
+            &self.accept_errors,
+        );
+        one(
+            "counter",
+            "castling_mqtt_handshake_errors_total",
+            "Failed TLS handshakes.",
+            &self.handshake_errors,
+        );
+        one(
+            "counter",
+            "castling_mqtt_connects_total",
+            "CONNECTs accepted.",
+            &self.connects,
+        );
+        one(
+            "counter",
+            "castling_mqtt_publishes_total",
+            "Telemetry messages received.",
+            &self.publishes,
+        );
+        one(
+            "counter",
+            "castling_mqtt_telemetry_batches_total",
+            "Commands that carried telemetry.",
+            &self.telemetry_batches,
+        );
+        one(
+            "counter",
+            "castling_mqtt_pubacks_total",
+            "PUBACKs written.",
+            &self.pubacks,
+        );
+        one(
+            "counter",
+            "castling_mqtt_c2d_delivered_total",
+            "Cloud-to-device messages delivered.",
+            &self.c2d_delivered,
+        );
+        one(
+            "counter",
+            "castling_mqtt_c2d_completed_total",
+            "Cloud-to-device messages completed.",
+            &self.c2d_completed,
+        );
+        one(
+            "counter",
+            "castling_mqtt_desired_delivered_total",
+            "Desired-property notifications delivered.",
+            &self.desired_delivered,
+        );
+        one(
+            "counter",
+            "castling_mqtt_twin_requests_total",
+            "Twin requests.",
+            &self.twin_requests,
+        );
+        one(
+            "counter",
+            "castling_mqtt_wills_total",
+            "Wills published.",
+            &self.wills,
+        );
+        one(
+            "counter",
+            "castling_mqtt_bytes_in_total",
+            "Bytes read, after TLS.",
+            &self.bytes_in,
+        );
+        one(
+            "counter",
+            "castling_mqtt_bytes_out_total",
+            "Bytes written, before TLS.",
+            &self.bytes_out,
+        );
         self.render_reasons(out);
     }
 
@@ -87,12 +172,22 @@ impl Metrics {
         let name = "castling_mqtt_refused_total";
         header(out, "counter", name, "CONNECTs refused, by reason.");
         for refusal in Refusal::ALL {
-            line(out, name, &format!("{{reason=\"{}\"}}", refusal.label()), self.refused(refusal));
+            line(
+                out,
+                name,
+                &format!("{{reason=\"{}\"}}", refusal.label()),
+                self.refused(refusal),
+            );
         }
         let name = "castling_mqtt_closed_total";
         header(out, "counter", name, "Connections ended, by reason.");
         for (label, value) in End::LABELS.iter().zip(&self.closed) {
-            line(out, name, &format!("{{reason=\"{label}\"}}"), value.load(Relaxed));
+            line(
+                out,
+                name,
+                &format!("{{reason=\"{label}\"}}"),
+                value.load(Relaxed),
+            );
         }
     }
 }

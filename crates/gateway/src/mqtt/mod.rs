@@ -5,17 +5,23 @@
 //! * [`serve`]: listener, one task per connection, performs what the session wants.
 //! * [`mailbox`]: how the region reaches a connection.
 
+mod ask;
 mod auth;
+mod c2d;
 mod check;
+mod connect;
 mod connection;
-pub mod end;
+mod end;
 mod in_flight;
-pub mod mailbox;
+mod io;
+mod mailbox;
 mod metrics;
 mod open;
 mod server;
-pub mod session;
+mod session;
 mod subscriptions;
+mod telemetry;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,23 @@
 //! A session whose login was proven: what each packet and each answer of the hub means.
 
 use super::end::End;
-use super::in_flight::InFlight;
+use super::ask::Ask;
+use super::c2d::{C2d, completed};
+use super::connect::Connecting;
 use super::mailbox::Desired;
-use super::session::{Connecting, Moment, Tick, Work, publish};
 use super::subscriptions::Subscriptions;
+use super::telemetry;
+use super::work::{Moment, Tick, Work, publish};
 use crate::backend::{CallError, SendError};
 use bytes::Bytes;
-use hub::command::{Ack, C2dCommand, LockOwner, LockedMessage, Message, SessionCommand, TwinCommand};
-use hub::{Command, Reply};
+use hub::Reply;
+use hub::command::Message;
 use rmqtt_codec::types::Publish;
 use rmqtt_codec::v3::{Packet, QoS, SubscribeReturnCode};
 use std::num::NonZeroU16;
-use types::{ConnectionId, DeviceId, ErrorCode, Reject, limits};
+use types::{ConnectionId, DeviceId, ErrorCode, Reject};
+use wire::error_body;
 use wire::topic::{self, Filter};
-use wire::{error_body, property_bag};
 
 /// What the hub said when the session was opened.
 #[derive(Debug)]
@@ -29,48 +32,6 @@ pub struct Opened {
     pub valid_for_ms: u64,
 }
 
-/// A question to the hub, with what is needed to handle its answer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ask {
-    TwinGet { ack: Option<NonZeroU16>, rid: String },
-    TwinPatch { ack: Option<NonZeroU16>, rid: String, body: Bytes, base: Option<u64> },
-    /// `grants`: what SUBACK will say per filter, if the hub agrees; `None` is refused.
-    Subscribe { packet_id: NonZeroU16, filters: Vec<(String, u8)>, grants: Vec<Option<(Filter, u8)>> },
-    Unsubscribe { packet_id: NonZeroU16, filters: Vec<String>, kinds: Vec<Filter> },
-    Lock { max: usize },
-    Complete { lock_token: String },
-    Reject { lock_token: String },
-}
-
-impl Ask {
-    /// The command to send.
-    pub fn command(&self, device: &DeviceId, connection: ConnectionId) -> Command {
-        let device = device.clone();
-        match self {
-            Ask::TwinGet { .. } => Command::Twin(TwinCommand::DeviceGet { device }),
-            Ask::TwinPatch { body, base, .. } => {
-                Command::Twin(TwinCommand::PatchReported { device, body: body.clone(), base: *base })
-            }
-            Ask::Subscribe { filters, .. } => {
-                Command::Session(SessionCommand::Subscribe { device, filters: filters.clone() })
-            }
-            Ask::Unsubscribe { filters, .. } => {
-                Command::Session(SessionCommand::Unsubscribe { device, filters: filters.clone() })
-            }
-            Ask::Lock { max } => Command::C2d(C2dCommand::Lock {
-                device,
-                max: *max,
-                owner: LockOwner::Connection(connection),
-                lock_ms: limits::C2D_LOCK_MS,
-            }),
-            Ask::Complete { lock_token } => {
-                Command::C2d(C2dCommand::Complete { device, lock_token: lock_token.clone() })
-            }
-            Ask::Reject { lock_token } => Command::C2d(C2dCommand::Reject { device, lock_token: lock_token.clone() }),
-        }
-    }
-}
-
 /// The open state of a [`super::session::Session`].
 #[derive(Debug)]
 pub(super) struct Open {
@@ -82,11 +43,7 @@ pub(super) struct Open {
     will: Option<Box<Message>>,
     subscriptions: Subscriptions,
     desired_seen: u64,
-    c2d: InFlight,
-    /// The queue may hold more than was locked last time.
-    c2d_more: bool,
-    /// When a lock was asked for that is not answered yet.
-    c2d_asked: Option<Tick>,
+    c2d: C2d,
     /// Errors told so far; makes tracking ids differ.
     errors: u32,
 }
@@ -103,9 +60,7 @@ impl Open {
             token_lapses: now.plus(opened.valid_for_ms),
             will: connecting.will.take().map(Box::new),
             desired_seen: opened.desired_version,
-            c2d: InFlight::default(),
-            c2d_more: false,
-            c2d_asked: None,
+            c2d: C2d::default(),
             errors: 0,
         }
     }
@@ -115,7 +70,9 @@ impl Open {
     }
 
     pub fn deadline(&self) -> Tick {
-        self.last_heard.plus(self.keep_alive_ms).min(self.token_lapses)
+        self.last_heard
+            .plus(self.keep_alive_ms)
+            .min(self.token_lapses)
     }
 
     pub fn overdue(&self, now: Tick) -> Option<End> {
@@ -134,7 +91,10 @@ impl Open {
 
     pub fn interests(&self) -> (bool, Option<u64>) {
         let desired = self.subscriptions.qos(Filter::DesiredPatch);
-        (self.subscriptions.qos(Filter::C2d).is_some(), desired.map(|_| self.desired_seen))
+        (
+            self.subscriptions.qos(Filter::C2d).is_some(),
+            desired.map(|_| self.desired_seen),
+        )
     }
 
     /// Handles one packet; an error ends the session.
@@ -142,22 +102,26 @@ impl Open {
         match packet {
             Packet::Publish(publish) => self.publish(*publish, work),
             Packet::PublishAck { packet_id } => {
-                // An id that is not in flight: its lock lapsed, or the client acknowledges twice.
-                if let Some(lock_token) = self.c2d.remove(packet_id) {
-                    work.ask(Ask::Complete { lock_token });
-                    if self.c2d_more {
-                        self.c2d_waiting(now, work);
-                    }
-                }
+                self.c2d.acknowledged(packet_id, now, work);
                 Ok(())
             }
-            Packet::Subscribe { packet_id, topic_filters } => {
-                let filters = topic_filters.iter().map(|(filter, qos)| (filter.as_ref(), qos.value()));
+            Packet::Subscribe {
+                packet_id,
+                topic_filters,
+            } => {
+                let filters = topic_filters
+                    .iter()
+                    .map(|(filter, qos)| (filter.as_ref(), qos.value()));
                 self.subscribe(packet_id, filters, work)
             }
-            Packet::Unsubscribe { packet_id, topic_filters } => {
-                self.unsubscribe(packet_id, topic_filters.iter().map(|filter| filter.as_ref()), work)
-            }
+            Packet::Unsubscribe {
+                packet_id,
+                topic_filters,
+            } => self.unsubscribe(
+                packet_id,
+                topic_filters.iter().map(|filter| filter.as_ref()),
+                work,
+            ),
             Packet::PingRequest => {
                 work.write(Packet::PingResponse);
                 Ok(())
@@ -174,12 +138,23 @@ impl Open {
         let ack = publish.packet_id;
         match topic::parse_publish(&publish.topic, &self.device) {
             Ok(topic::Publish::Telemetry { bag, .. }) => {
-                let message = telemetry(&publish, bag)?;
+                let message = telemetry::message(&publish, bag)?;
                 work.gather(message, ack);
             }
-            Ok(topic::Publish::TwinGet { rid }) => work.ask(Ask::TwinGet { ack, rid: rid.to_owned() }),
-            Ok(topic::Publish::TwinPatchReported { rid, base_version: base }) => {
-                work.ask(Ask::TwinPatch { ack, rid: rid.to_owned(), body: publish.payload.clone(), base });
+            Ok(topic::Publish::TwinGet { rid }) => work.ask(Ask::TwinGet {
+                ack,
+                rid: rid.to_owned(),
+            }),
+            Ok(topic::Publish::TwinPatchReported {
+                rid,
+                base_version: base,
+            }) => {
+                work.ask(Ask::TwinPatch {
+                    ack,
+                    rid: rid.to_owned(),
+                    body: publish.payload.clone(),
+                    base,
+                });
             }
             // No method call of ours waits for it: like an answer that comes after its call timed out.
             Ok(topic::Publish::MethodResponse { .. }) => {
@@ -187,7 +162,11 @@ impl Open {
                     work.write(Packet::PublishAck { packet_id });
                 }
             }
-            Err(_) => return Err(End::Protocol("PUBLISH to a topic that is not the device's own")),
+            Err(_) => {
+                return Err(End::Protocol(
+                    "PUBLISH to a topic that is not the device's own",
+                ));
+            }
         }
         Ok(())
     }
@@ -208,13 +187,21 @@ impl Open {
                     grants.push(Some((kind, qos)));
                 }
                 Err(why) if why.is_refusable() && !is_catch_all(filter) => grants.push(None),
-                Err(_) => return Err(End::Protocol("SUBSCRIBE to a filter that is not the device's own")),
+                Err(_) => {
+                    return Err(End::Protocol(
+                        "SUBSCRIBE to a filter that is not the device's own",
+                    ));
+                }
             }
         }
         if filters.is_empty() {
             suback(packet_id, &grants, work);
         } else {
-            work.ask(Ask::Subscribe { packet_id, filters, grants });
+            work.ask(Ask::Subscribe {
+                packet_id,
+                filters,
+                grants,
+            });
         }
         Ok(())
     }
@@ -240,26 +227,34 @@ impl Open {
         if filters.is_empty() {
             work.write(Packet::UnsubscribeAck { packet_id });
         } else {
-            work.ask(Ask::Unsubscribe { packet_id, filters, kinds });
+            work.ask(Ask::Unsubscribe {
+                packet_id,
+                filters,
+                kinds,
+            });
         }
         Ok(())
     }
 
-    /// Asks for as many messages as there are free slots.
+    /// Messages wait in the device's queue.
     pub fn c2d_waiting(&mut self, now: Tick, work: &mut Work) {
-        self.c2d_more = true;
-        let max = self.c2d.free(now);
-        if self.c2d_asked.is_none() && max > 0 && self.subscriptions.qos(Filter::C2d).is_some() {
-            self.c2d_asked = Some(now);
-            work.ask(Ask::Lock { max });
+        if self.subscriptions.qos(Filter::C2d).is_some() {
+            self.c2d.waiting(now, work);
         }
     }
 
     /// Tells of a desired change unless the device already knows that version or a later one.
     pub fn desired_changed(&mut self, desired: Desired, work: &mut Work) {
-        if self.subscriptions.qos(Filter::DesiredPatch).is_some() && desired.version > self.desired_seen {
+        if self.subscriptions.qos(Filter::DesiredPatch).is_some()
+            && desired.version > self.desired_seen
+        {
             self.desired_seen = desired.version;
-            work.write(publish(topic::desired_patch(desired.version), desired.body, None, false));
+            work.write(publish(
+                topic::desired_patch(desired.version),
+                desired.body,
+                None,
+                false,
+            ));
         }
     }
 
@@ -287,19 +282,34 @@ impl Open {
                 }
                 other => self.twin_refused(ack, &rid, other, now, work),
             },
-            Ask::Subscribe { packet_id, grants, .. } => self.subscribed(packet_id, grants, result, now.tick, work),
-            Ask::Unsubscribe { packet_id, kinds, .. } => {
+            Ask::Subscribe {
+                packet_id, grants, ..
+            } => self.subscribed(packet_id, grants, result, now.tick, work),
+            Ask::Unsubscribe {
+                packet_id, kinds, ..
+            } => {
                 expect_done(result)?;
-                kinds.into_iter().for_each(|kind| self.subscriptions.remove(kind));
+                kinds
+                    .into_iter()
+                    .for_each(|kind| self.subscriptions.remove(kind));
                 work.write(Packet::UnsubscribeAck { packet_id });
                 Ok(())
             }
-            Ask::Lock { max } => self.locked(max, result, now.tick, work),
+            Ask::Lock { max } => {
+                let acknowledged = self.subscriptions.qos(Filter::C2d) == Some(1);
+                self.c2d.locked(&self.device, max, acknowledged, result, now.tick, work)
+            }
             Ask::Complete { .. } | Ask::Reject { .. } => completed(result),
         }
     }
 
-    fn twin_response(&mut self, ack: Option<NonZeroU16>, topic: String, body: Bytes, work: &mut Work) {
+    fn twin_response(
+        &mut self,
+        ack: Option<NonZeroU16>,
+        topic: String,
+        body: Bytes,
+        work: &mut Work,
+    ) {
         if let Some(packet_id) = ack {
             work.write(Packet::PublishAck { packet_id });
         }
@@ -319,17 +329,25 @@ impl Open {
     ) -> Result<(), End> {
         let reject = match result {
             Err(CallError::Reject(reject)) => reject,
-            Err(CallError::Send(SendError::FailingOver { .. })) => {
-                Reject::new(ErrorCode::IotHubFailingOver, "the hub is failing over; try again later")
+            Err(CallError::Send(SendError::FailingOver { .. })) => Reject::new(
+                ErrorCode::IotHubFailingOver,
+                "the hub is failing over; try again later",
+            ),
+            Err(CallError::Send(SendError::Unavailable { why, .. })) => {
+                Reject::new(ErrorCode::ServiceUnavailable, why)
             }
-            Err(CallError::Send(SendError::Unavailable { why, .. })) => Reject::new(ErrorCode::ServiceUnavailable, why),
             Err(CallError::Send(SendError::OutcomeUnknown { .. })) => return Err(End::Unavailable),
             Ok(reply) => return Err(wrong_kind(&reply)),
         };
         self.errors = self.errors.wrapping_add(1);
         let tracking_id = format!("{:016X}{:016X}", self.connection.0, self.errors);
         let body = error_body::mqtt_twin(&reject, &tracking_id, now.at);
-        self.twin_response(ack, topic::twin_response(reject.code.status(), rid, None), body.into(), work);
+        self.twin_response(
+            ack,
+            topic::twin_response(reject.code.status(), rid, None),
+            body.into(),
+            work,
+        );
         Ok(())
     }
 
@@ -342,7 +360,10 @@ impl Open {
         work: &mut Work,
     ) -> Result<(), End> {
         let (granted, desired_version) = match result {
-            Ok(Reply::Subscribed { granted, desired_version }) => (granted, desired_version),
+            Ok(Reply::Subscribed {
+                granted,
+                desired_version,
+            }) => (granted, desired_version),
             Ok(reply) => return Err(wrong_kind(&reply)),
             Err(CallError::Reject(_)) => return Err(End::Rejected),
             Err(CallError::Send(_)) => return Err(End::Unavailable),
@@ -355,96 +376,16 @@ impl Open {
             }
         }
         suback(packet_id, &grants, work);
-        if grants.iter().flatten().any(|(kind, _)| *kind == Filter::C2d) {
+        if grants
+            .iter()
+            .flatten()
+            .any(|(kind, _)| *kind == Filter::C2d)
+        {
             self.c2d_waiting(now, work);
         }
         Ok(())
     }
 
-    fn locked(&mut self, max: usize, result: Result<Reply, CallError>, now: Tick, work: &mut Work) -> Result<(), End> {
-        // Counted from before the hub locked, so that slots are free again when the hub takes the messages back.
-        let until = self.c2d_asked.take().unwrap_or(now).plus(limits::C2D_LOCK_MS as u64);
-        let messages = match result {
-            Ok(Reply::C2dMessages(messages)) => messages,
-            Ok(reply) => return Err(wrong_kind(&reply)),
-            Err(CallError::Reject(_)) => return Err(End::Rejected),
-            // Without an answer nobody knows what is locked: the client comes back and gets it again.
-            Err(CallError::Send(_)) => return Err(End::Unavailable),
-        };
-        self.c2d_more = messages.len() >= max;
-        let acknowledged = self.subscriptions.qos(Filter::C2d) == Some(1);
-        for locked in messages {
-            self.deliver(locked, acknowledged, until, work);
-        }
-        if self.c2d_more {
-            self.c2d_waiting(now, work);
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, locked: LockedMessage, acknowledged: bool, until: Tick, work: &mut Work) {
-        let Ok(topic) = c2d_topic(&self.device, &locked) else {
-            // Its properties fit no MQTT topic: it would come back for ever.
-            return work.ask(Ask::Reject { lock_token: locked.lock_token });
-        };
-        if acknowledged {
-            let packet_id = self.c2d.insert(locked.lock_token, until);
-            work.write(publish(topic, locked.message.body, Some(packet_id), locked.redelivered));
-        } else {
-            // Nobody will acknowledge it: done as soon as it is written.
-            work.write(publish(topic, locked.message.body, None, false));
-            work.ask(Ask::Complete { lock_token: locked.lock_token });
-        }
-    }
-}
-
-/// Checks a telemetry PUBLISH and takes its message out.
-fn telemetry(publish: &Publish, bag: &str) -> Result<Message, End> {
-    if bag.len() + publish.payload.len() > limits::D2C_MESSAGE_BYTES_MAX {
-        return Err(End::Protocol("the message is larger than 256 KiB"));
-    }
-    property_bag::validate(bag).map_err(|_| End::Protocol("PUBLISH has a malformed property bag"))?;
-    let bag = if publish.retain || publish.dup {
-        let mut builder = property_bag::Builder::after(bag);
-        if publish.retain {
-            builder = builder.application("mqtt-retain", Some("true"));
-        }
-        if publish.dup {
-            builder = builder.application("mqtt-dup", Some("true"));
-        }
-        builder.finish().into()
-    } else if bag.is_empty() {
-        Bytes::new()
-    } else {
-        publish.topic.as_bytes().slice_ref(bag.as_bytes())
-    };
-    Ok(Message { bag, body: publish.payload.clone() })
-}
-
-fn c2d_topic(device: &DeviceId, locked: &LockedMessage) -> Result<String, topic::TopicError> {
-    let message = &locked.message;
-    let bag = wire::c2d::Delivery {
-        device,
-        message_id: &message.message_id,
-        correlation_id: message.correlation_id.as_deref(),
-        user_id: message.user_id.as_deref(),
-        content_type: message.content_type.as_deref(),
-        content_encoding: message.content_encoding.as_deref(),
-        // The wish of the sender; a default life is the hub's own affair.
-        expiry: message.expiry,
-        ack: match message.ack {
-            Ack::None => None,
-            Ack::Positive => Some("positive"),
-            Ack::Negative => Some("negative"),
-            Ack::Full => Some("full"),
-        },
-        sequence: locked.sequence,
-        enqueued: locked.enqueued,
-        delivery_count: locked.delivery_count,
-        properties: &message.properties,
-    }
-    .mqtt_bag();
-    topic::c2d(device, &bag)
 }
 
 fn suback(packet_id: NonZeroU16, grants: &[Option<(Filter, u8)>], work: &mut Work) {
@@ -453,7 +394,10 @@ fn suback(packet_id: NonZeroU16, grants: &[Option<(Filter, u8)>], work: &mut Wor
         Some(_) => SubscribeReturnCode::Success(QoS::AtLeastOnce),
         None => SubscribeReturnCode::Failure,
     });
-    work.write(Packet::SubscribeAck { packet_id, status: status.collect() });
+    work.write(Packet::SubscribeAck {
+        packet_id,
+        status: status.collect(),
+    });
 }
 
 /// A filter that asks for everything, as if this were a broker.
@@ -461,7 +405,7 @@ fn is_catch_all(filter: &str) -> bool {
     matches!(filter.split('/').next(), Some("#" | "+"))
 }
 
-fn expect_done(result: Result<Reply, CallError>) -> Result<(), End> {
+pub(super) fn expect_done(result: Result<Reply, CallError>) -> Result<(), End> {
     match result {
         Ok(Reply::Done) => Ok(()),
         Ok(reply) => Err(wrong_kind(&reply)),
@@ -470,19 +414,10 @@ fn expect_done(result: Result<Reply, CallError>) -> Result<(), End> {
     }
 }
 
-/// Delivery is at least once: a lock that lapsed or an unknown outcome means that the message may come again.
-fn completed(result: Result<Reply, CallError>) -> Result<(), End> {
-    match result {
-        Err(CallError::Reject(reject)) if reject.code == ErrorCode::DeviceMessageLockLost => Ok(()),
-        Err(CallError::Send(why)) => {
-            tracing::debug!(?why, "a delivered message could not be completed and may be delivered again");
-            Ok(())
-        }
-        other => expect_done(other),
-    }
-}
-
-fn wrong_kind(reply: &Reply) -> End {
-    tracing::error!(?reply, "the hub gave an answer of another kind than was asked for");
+pub(super) fn wrong_kind(reply: &Reply) -> End {
+    tracing::error!(
+        ?reply,
+        "the hub gave an answer of another kind than was asked for"
+    );
     End::Unavailable
 }

@@ -68,7 +68,10 @@ pub async fn serve(
 /// The socket that failed was the client's; the next accept may succeed at once.
 fn is_about_one_socket(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 #[derive(Clone)]
@@ -80,8 +83,16 @@ struct Server {
 
 impl Server {
     fn new(backend: Arc<dyn Backend>, metrics: Arc<Metrics>, tls: Option<TlsAcceptor>) -> Self {
-        let shared = Arc::new(Shared { backend, metrics, started: Instant::now() });
-        Server { shared, tls, open: Arc::default() }
+        let shared = Arc::new(Shared {
+            backend,
+            metrics,
+            started: Instant::now(),
+        });
+        Server {
+            shared,
+            tls,
+            open: Arc::default(),
+        }
     }
 
     fn accept(&self, stream: TcpStream) {
@@ -99,13 +110,21 @@ impl Server {
         let ticket = OpenConnections::enter(&self.open, self.shared.metrics.clone());
         match &self.tls {
             None => drop(tokio::spawn(plain(stream, self.shared.clone(), ticket))),
-            Some(acceptor) => drop(tokio::spawn(tls(stream, acceptor.clone(), self.shared.clone(), ticket))),
+            Some(acceptor) => drop(tokio::spawn(tls(
+                stream,
+                acceptor.clone(),
+                self.shared.clone(),
+                ticket,
+            ))),
         }
     }
 
     async fn wind_down(&self) {
         let patience = Duration::from_millis(limits::MQTT_SHUTDOWN_MS);
-        if tokio::time::timeout(patience, self.open.close_all(End::Shutdown)).await.is_err() {
+        if tokio::time::timeout(patience, self.open.close_all(End::Shutdown))
+            .await
+            .is_err()
+        {
             tracing::warn!("mqtt connections were still closing when the time for it was over");
         }
     }
@@ -130,7 +149,11 @@ async fn tls(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, tick
 
 type TlsStream = Box<tokio_rustls::server::TlsStream<TcpStream>>;
 
-async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, mailbox: &Mailbox) -> Option<TlsStream> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    mailbox: &Mailbox,
+) -> Option<TlsStream> {
     let patience = Duration::from_millis(limits::CONNECT_TIMEOUT_MS);
     let mut accept = pin!(tokio::time::timeout(patience, acceptor.accept(stream)));
     let closed_or_done = poll_fn(|cx| match accept.as_mut().poll(cx) {
@@ -165,7 +188,12 @@ impl OpenConnections {
         let mailbox = Arc::<Mailbox>::default();
         self.mailboxes.lock().insert(number, mailbox.clone());
         metrics.connections.fetch_add(1, Relaxed);
-        Ticket { number, mailbox, open: self.clone(), metrics }
+        Ticket {
+            number,
+            mailbox,
+            open: self.clone(),
+            metrics,
+        }
     }
 
     async fn close_all(&self, end: End) {

@@ -8,113 +8,20 @@
 //! The edge performs the actions in order and hands the answers back before it feeds the next packet; only telemetry may
 //! gather from several packets into one action. Data-plane notes section 3.
 
+use super::ask::Ask;
 use super::check;
+use super::connect::{self, Connecting};
 use super::end::{End, Refusal};
 use super::mailbox::Desired;
-use super::open::{Ask, Open, Opened};
-use bytes::{Bytes, BytesMut};
-use hub::command::Message;
-use hub::Reply;
+use super::open::{Open, Opened};
+use super::work::{Action, Moment, Tick, Work};
 use crate::backend::CallError;
+use hub::Reply;
+use hub::command::Message;
 use rmqtt_codec::error::DecodeError;
-use rmqtt_codec::types::Publish;
-use rmqtt_codec::v3::{Codec, Connect, ConnectAck, ConnectAckReason, LastWill, Packet};
-use std::collections::VecDeque;
+use rmqtt_codec::v3::{Connect, ConnectAck, ConnectAckReason, Packet};
 use std::num::NonZeroU16;
-use tokio_util::codec::Encoder;
-use types::{DeviceId, UnixMillis, limits};
-use wire::{MqttIdentity, property_bag, topic};
-use wire::mqtt_identity::IdentityError;
-
-/// Milliseconds of the edge's monotonic clock: a wall clock that jumps must not end sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tick(pub u64);
-
-impl Tick {
-    /// The instant `millis` later; saturates at the end of time.
-    pub fn plus(self, millis: u64) -> Tick {
-        Tick(self.0.saturating_add(millis))
-    }
-}
-
-/// Both clocks, where an answer carries a time of day.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    pub tick: Tick,
-    pub at: UnixMillis,
-}
-
-/// What CONNECT claims; nothing of it is proven.
-#[derive(Debug)]
-pub struct Login {
-    pub identity: MqttIdentity,
-    /// The password: a SAS token as text.
-    pub token: String,
-    pub clean: bool,
-}
-
-/// What the edge must do next.
-#[derive(Debug)]
-pub enum Action {
-    /// Check the login and open the session at the hub, then call [`Session::opened`] or [`Session::refused`].
-    Authenticate(Box<Login>),
-    /// Send the messages as one command, then call [`Session::sent`].
-    Send(Batch),
-    /// Ask the hub, then call [`Session::answered`].
-    Ask(Box<Ask>),
-    /// Write what is in `out`, then close the socket.
-    Close(End),
-}
-
-/// Telemetry of consecutive PUBLISH packets.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    pub messages: Vec<Message>,
-    /// Packet ids to acknowledge, in order. Ids that a client uses twice are acknowledged twice.
-    pub acks: Vec<NonZeroU16>,
-}
-
-/// What the core hands to the edge: bytes to write and actions to perform, each in order.
-#[derive(Debug, Default)]
-pub struct Work {
-    pub out: BytesMut,
-    pub actions: VecDeque<Action>,
-}
-
-impl Work {
-    /// True when nothing but telemetry waits: further packets may be fed before it is performed.
-    pub fn may_gather(&self) -> bool {
-        matches!(self.actions.back(), None | Some(Action::Send(_)))
-    }
-
-    pub(super) fn write(&mut self, packet: Packet) {
-        let mut codec = Codec::new(0);
-        codec.encode(packet, &mut self.out).expect("every packet of ours is within the limits of MQTT and has its packet id");
-    }
-
-    pub(super) fn ask(&mut self, ask: Ask) {
-        self.actions.push_back(Action::Ask(Box::new(ask)));
-    }
-
-    /// Joins the message to the batch that is gathering, or begins one.
-    pub(super) fn gather(&mut self, message: Message, ack: Option<NonZeroU16>) {
-        if !matches!(self.actions.back(), Some(Action::Send(_))) {
-            self.actions.push_back(Action::Send(Batch::default()));
-        }
-        if let Some(Action::Send(batch)) = self.actions.back_mut() {
-            batch.messages.push(message);
-            batch.acks.extend(ack);
-        }
-    }
-}
-
-/// What is remembered of CONNECT until the session is open.
-#[derive(Debug)]
-pub(super) struct Connecting {
-    pub device: DeviceId,
-    pub keep_alive_ms: u64,
-    pub will: Option<Message>,
-}
+use types::limits;
 
 #[derive(Debug)]
 enum State {
@@ -133,7 +40,11 @@ pub struct Session {
 impl Session {
     /// A connection accepted at `now`; CONNECT must come within [`limits::CONNECT_TIMEOUT_MS`].
     pub fn new(now: Tick) -> Self {
-        Session { state: State::AwaitingConnect { until: now.plus(limits::CONNECT_TIMEOUT_MS) } }
+        Session {
+            state: State::AwaitingConnect {
+                until: now.plus(limits::CONNECT_TIMEOUT_MS),
+            },
+        }
     }
 
     /// Handles one packet; `remaining` is the length its fixed header announced.
@@ -147,7 +58,9 @@ impl Session {
                 // [MQTT-3.1.0-1]
                 _ => self.close(End::Protocol("the first packet is not CONNECT"), work),
             },
-            State::Authenticating(_) => self.close(End::Protocol("a packet came before its turn"), work),
+            State::Authenticating(_) => {
+                self.close(End::Protocol("a packet came before its turn"), work)
+            }
             State::Open(open) => {
                 open.heard(now);
                 if let Err(end) = open.receive(packet, now, work) {
@@ -161,8 +74,12 @@ impl Session {
     /// Handles bytes that are no packet.
     pub fn undecodable(&mut self, error: &DecodeError, work: &mut Work) {
         let refusal = match (&self.state, error) {
-            (State::AwaitingConnect { .. }, DecodeError::InvalidClientId) => Some(Refusal::ClientId),
-            (State::AwaitingConnect { .. }, DecodeError::UnsupportedProtocolLevel) => Some(Refusal::ProtocolVersion),
+            (State::AwaitingConnect { .. }, DecodeError::InvalidClientId) => {
+                Some(Refusal::ClientId)
+            }
+            (State::AwaitingConnect { .. }, DecodeError::UnsupportedProtocolLevel) => {
+                Some(Refusal::ProtocolVersion)
+            }
             _ => None,
         };
         match refusal {
@@ -172,10 +89,11 @@ impl Session {
     }
 
     fn connect(&mut self, connect: Connect, work: &mut Work) {
-        match read_connect(connect) {
+        match connect::read(connect) {
             Ok((connecting, login)) => {
                 self.state = State::Authenticating(Box::new(connecting));
-                work.actions.push_back(Action::Authenticate(Box::new(login)));
+                work.actions
+                    .push_back(Action::Authenticate(Box::new(login)));
             }
             Err(End::Refused(refusal)) => self.refused(refusal, work),
             Err(end) => self.close(end, work),
@@ -184,7 +102,9 @@ impl Session {
 
     /// The login was proven and the hub opened the session: CONNACK 0, then what the kept subscriptions call for.
     pub fn opened(&mut self, opened: Opened, now: Tick, work: &mut Work) {
-        let State::Authenticating(connecting) = &mut self.state else { return };
+        let State::Authenticating(connecting) = &mut self.state else {
+            return;
+        };
         work.write(Packet::ConnectAck(ConnectAck {
             return_code: ConnectAckReason::ConnectionAccepted,
             session_present: opened.present,
@@ -202,7 +122,10 @@ impl Session {
             Refusal::UserNameOrPassword => ConnectAckReason::BadUserNameOrPassword,
             Refusal::NotAuthorized => ConnectAckReason::NotAuthorized,
         };
-        work.write(Packet::ConnectAck(ConnectAck { return_code, session_present: false }));
+        work.write(Packet::ConnectAck(ConnectAck {
+            return_code,
+            session_present: false,
+        }));
         self.close(End::Refused(refusal), work);
     }
 
@@ -210,14 +133,22 @@ impl Session {
     pub fn sent(&mut self, acks: &[NonZeroU16], result: Result<Reply, CallError>, work: &mut Work) {
         match result {
             // [MQTT-4.3.2-2] The PUBACK waits for the commit: acknowledging earlier could lose the message in a failover.
-            Ok(_) => acks.iter().for_each(|id| work.write(Packet::PublishAck { packet_id: *id })),
+            Ok(_) => acks
+                .iter()
+                .for_each(|id| work.write(Packet::PublishAck { packet_id: *id })),
             Err(CallError::Reject(_)) => self.close(End::Rejected, work),
             Err(CallError::Send(_)) => self.close(End::Unavailable, work),
         }
     }
 
     /// The hub's answer to an [`Action::Ask`].
-    pub fn answered(&mut self, ask: Ask, result: Result<Reply, CallError>, now: Moment, work: &mut Work) {
+    pub fn answered(
+        &mut self,
+        ask: Ask,
+        result: Result<Reply, CallError>,
+        now: Moment,
+        work: &mut Work,
+    ) {
         if let State::Open(open) = &mut self.state
             && let Err(end) = open.answered(ask, result, now, work)
         {
@@ -296,62 +227,4 @@ impl Session {
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
-}
-
-/// Reads CONNECT as far as that needs no hub.
-fn read_connect(connect: Connect) -> Result<(Connecting, Login), End> {
-    if connect.protocol.level() != rmqtt_codec::types::MQTT_LEVEL_311 {
-        return Err(End::Refused(Refusal::ProtocolVersion));
-    }
-    let Some(user_name) = &connect.username else {
-        return Err(End::Refused(Refusal::UserNameOrPassword));
-    };
-    let identity = MqttIdentity::parse(&connect.client_id, user_name).map_err(|why| {
-        End::Refused(match why {
-            IdentityError::UserName(_) => Refusal::UserNameOrPassword,
-            IdentityError::ClientId(_) | IdentityError::Mismatch => Refusal::ClientId,
-        })
-    })?;
-    // Certificates and modules are not supported: such an identity is positively not one of ours.
-    let Some(password) = &connect.password else {
-        return Err(End::Refused(Refusal::NotAuthorized));
-    };
-    if identity.module.is_some() {
-        return Err(End::Refused(Refusal::NotAuthorized));
-    }
-    let Ok(token) = std::str::from_utf8(password) else {
-        return Err(End::Refused(Refusal::UserNameOrPassword));
-    };
-    let will = connect.last_will.map(|will| read_will(will, &identity.device)).transpose()?;
-    let (device, keep_alive_ms) = (identity.device.clone(), keep_alive_ms(connect.keep_alive));
-    let login = Login { identity, token: token.to_owned(), clean: connect.clean_session };
-    Ok((Connecting { device, keep_alive_ms, will }, login))
-}
-
-/// A will is telemetry of the device itself; it is kept as the message that will be sent.
-fn read_will(will: LastWill, device: &DeviceId) -> Result<Message, End> {
-    let Ok(topic::Publish::Telemetry { bag, .. }) = topic::parse_publish(&will.topic, device) else {
-        return Err(End::Protocol("the will's topic is not the device's own telemetry topic"));
-    };
-    if property_bag::validate(bag).is_err() {
-        return Err(End::Protocol("the will's topic has a malformed property bag"));
-    }
-    let mut builder = property_bag::Builder::after(bag).application("iothub-MessageType", Some("Will"));
-    if will.retain {
-        builder = builder.application("mqtt-retain", Some("true"));
-    }
-    // A copy: the packet's buffer would be kept as long as the connection.
-    Ok(Message { bag: builder.finish().into(), body: Bytes::copy_from_slice(&will.message) })
-}
-
-/// One and a half times the client's value [MQTT-3.1.2-24], capped; 0 means the cap (data-plane notes section 3.2).
-fn keep_alive_ms(seconds: u16) -> u64 {
-    let seconds = if seconds == 0 { limits::MQTT_KEEP_ALIVE_S_MAX } else { seconds.min(limits::MQTT_KEEP_ALIVE_S_MAX) };
-    u64::from(seconds) * 1500
-}
-
-/// A PUBLISH of ours.
-pub(super) fn publish(topic: String, payload: Bytes, packet_id: Option<NonZeroU16>, dup: bool) -> Packet {
-    let qos = if packet_id.is_some() { rmqtt_codec::v3::QoS::AtLeastOnce } else { rmqtt_codec::v3::QoS::AtMostOnce };
-    Packet::Publish(Box::new(Publish { dup, retain: false, qos, topic: topic.into(), packet_id, payload, properties: None }))
 }

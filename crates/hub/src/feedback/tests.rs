@@ -1,7 +1,9 @@
 use super::*;
 use crate::c2d::world::{START, World, device, message};
 use crate::command::LockOwner::Http;
+use crate::stored;
 use crate::{Command, MemoryView};
+use types::{ErrorCode, UnixMillis};
 
 const MINUTE: i64 = 60_000;
 

@@ -89,17 +89,29 @@ impl Wanted {
     /// # Errors
     /// [`ErrorCode::ArgumentInvalid`] for a value outside its documented range.
     pub fn new(parts: WantedParts) -> Result<Self, Reject> {
-        if parts.capabilities.is_some_and(|capabilities| capabilities.0.iot_edge == Some(true)) {
-            return Err(invalid("edge devices (capabilities.iotEdge) are not supported yet"));
+        if parts
+            .capabilities
+            .is_some_and(|capabilities| capabilities.0.iot_edge == Some(true))
+        {
+            return Err(invalid(
+                "edge devices (capabilities.iotEdge) are not supported yet",
+            ));
         }
         let scoped = parts.device_scope.is_some_and(|scope| !scope.is_empty());
         if scoped || parts.parent_scopes.is_some_and(|scopes| !scopes.is_empty()) {
-            return Err(invalid("deviceScope and parentScopes are not supported yet: there are no edge devices"));
+            return Err(invalid(
+                "deviceScope and parentScopes are not supported yet: there are no edge devices",
+            ));
         }
-        let reason_chars = parts.status_reason.as_ref().map_or(0, |reason| reason.chars().count());
+        let reason_chars = parts
+            .status_reason
+            .as_ref()
+            .map_or(0, |reason| reason.chars().count());
         if reason_chars > limits::STATUS_REASON_CHARS_MAX {
             let max = limits::STATUS_REASON_CHARS_MAX;
-            return Err(invalid(format!("statusReason has {reason_chars} characters; the limit is {max}")));
+            return Err(invalid(format!(
+                "statusReason has {reason_chars} characters; the limit is {max}"
+            )));
         }
         Ok(Wanted {
             status: parts.status.as_deref().map(parse_status).transpose()?,
@@ -114,7 +126,11 @@ impl Wanted {
     /// [`ErrorCode::ArgumentInvalid`] for keys or thumbprints of a wrong form.
     pub fn create(self, context: &Context<'_>) -> Result<Device, Reject> {
         let authentication = authentication(self.authentication, None, context)?;
-        let mut device = Device::new(context, self.status.unwrap_or(Status::Enabled), authentication);
+        let mut device = Device::new(
+            context,
+            self.status.unwrap_or(Status::Enabled),
+            authentication,
+        );
         device.status_reason = self.status_reason;
         Ok(device)
     }
@@ -132,8 +148,16 @@ impl Wanted {
             created: old.created,
             status,
             status_reason: self.status_reason,
-            status_updated: if status_changes { Some(context.now) } else { old.status_updated },
-            authentication: authentication(self.authentication, Some(&old.authentication), context)?,
+            status_updated: if status_changes {
+                Some(context.now)
+            } else {
+                old.status_updated
+            },
+            authentication: authentication(
+                self.authentication,
+                Some(&old.authentication),
+                context,
+            )?,
         })
     }
 }
@@ -142,7 +166,9 @@ impl Wanted {
 /// [`ErrorCode::ArgumentInvalid`] if a body names another device than the request.
 pub(super) fn check_id(device: &DeviceId, named: Option<&str>) -> Result<(), Reject> {
     match named {
-        Some(named) if named != device.as_str() => Err(invalid("the device id of the body is not that of the request")),
+        Some(named) if named != device.as_str() => Err(invalid(
+            "the device id of the body is not that of the request",
+        )),
         _ => Ok(()),
     }
 }
@@ -187,50 +213,76 @@ fn authentication(
     } else if kind.eq_ignore_ascii_case("none") {
         Ok(Authentication::None)
     } else {
-        Err(invalid("authentication.type must be sas, selfSigned, certificateAuthority or none"))
+        Err(invalid(
+            "authentication.type must be sas, selfSigned, certificateAuthority or none",
+        ))
     }
 }
 
 impl AuthenticationBody {
     fn names_thumbprints(&self) -> bool {
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let named = self.x509_thumbprint.as_ref().map(|thumbprints| &thumbprints.0);
-        named.is_some_and(|named| given(&named.primary_thumbprint) || given(&named.secondary_thumbprint))
+        let named = self
+            .x509_thumbprint
+            .as_ref()
+            .map(|thumbprints| &thumbprints.0);
+        named.is_some_and(|named| {
+            given(&named.primary_thumbprint) || given(&named.secondary_thumbprint)
+        })
     }
 }
 
-fn sas(wanted: Option<KeysBody>, old: Option<&Authentication>, context: &Context<'_>) -> Result<Authentication, Reject> {
-    let (primary, secondary) = wanted.map_or((None, None), |keys| (keys.primary_key, keys.secondary_key));
+fn sas(
+    wanted: Option<KeysBody>,
+    old: Option<&Authentication>,
+    context: &Context<'_>,
+) -> Result<Authentication, Reject> {
+    let (primary, secondary) =
+        wanted.map_or((None, None), |keys| (keys.primary_key, keys.secondary_key));
     let (old_primary, old_secondary) = match old {
         Some(Authentication::Sas { primary, secondary }) => (Some(primary), Some(secondary)),
         _ => (None, None),
     };
-    let key = |wanted: Option<String>, old: Option<&String>| match wanted.filter(|key| !key.is_empty()) {
-        Some(key) => checked_key(key),
-        None => Ok(old.cloned().unwrap_or_else(|| new_key(context))),
-    };
-    Ok(Authentication::Sas { primary: key(primary, old_primary)?, secondary: key(secondary, old_secondary)? })
+    let key =
+        |wanted: Option<String>, old: Option<&String>| match wanted.filter(|key| !key.is_empty()) {
+            Some(key) => checked_key(key),
+            None => Ok(old.cloned().unwrap_or_else(|| new_key(context))),
+        };
+    Ok(Authentication::Sas {
+        primary: key(primary, old_primary)?,
+        secondary: key(secondary, old_secondary)?,
+    })
 }
 
 fn checked_key(key: String) -> Result<String, Reject> {
     let (min, max) = (limits::KEY_BYTES_MIN, limits::KEY_BYTES_MAX);
     match STANDARD.decode(&key) {
         Ok(bytes) if (min..=max).contains(&bytes.len()) => Ok(key),
-        Ok(_) | Err(_) => Err(invalid(format!("a symmetric key must be base64 of {min} to {max} bytes"))),
+        Ok(_) | Err(_) => Err(invalid(format!(
+            "a symmetric key must be base64 of {min} to {max} bytes"
+        ))),
     }
 }
 
-fn self_signed(wanted: Option<ThumbprintsBody>, old: Option<&Authentication>) -> Result<Authentication, Reject> {
-    let (primary, secondary) =
-        wanted.map_or((None, None), |named| (named.primary_thumbprint, named.secondary_thumbprint));
+fn self_signed(
+    wanted: Option<ThumbprintsBody>,
+    old: Option<&Authentication>,
+) -> Result<Authentication, Reject> {
+    let (primary, secondary) = wanted.map_or((None, None), |named| {
+        (named.primary_thumbprint, named.secondary_thumbprint)
+    });
     let (old_primary, old_secondary) = match old {
-        Some(Authentication::SelfSigned { primary, secondary }) => (primary.clone(), secondary.clone()),
+        Some(Authentication::SelfSigned { primary, secondary }) => {
+            (primary.clone(), secondary.clone())
+        }
         _ => (String::new(), String::new()),
     };
     let primary = primary.map_or(Ok(old_primary), |text| checked_thumbprint(&text))?;
     let secondary = secondary.map_or(Ok(old_secondary), |text| checked_thumbprint(&text))?;
     if primary.is_empty() && secondary.is_empty() {
-        return Err(invalid("authentication of type selfSigned needs a primary or a secondary thumbprint"));
+        return Err(invalid(
+            "authentication of type selfSigned needs a primary or a secondary thumbprint",
+        ));
     }
     Ok(Authentication::SelfSigned { primary, secondary })
 }
@@ -238,9 +290,15 @@ fn self_signed(wanted: Option<ThumbprintsBody>, old: Option<&Authentication>) ->
 /// Upper-case hex without separators; an empty text stays empty.
 fn checked_thumbprint(text: &str) -> Result<String, Reject> {
     const HEX_DIGITS: [usize; 3] = [0, 40, 64];
-    let hex: String = text.chars().filter(|c| !matches!(c, ':' | '-' | ' ')).map(|c| c.to_ascii_uppercase()).collect();
+    let hex: String = text
+        .chars()
+        .filter(|c| !matches!(c, ':' | '-' | ' '))
+        .map(|c| c.to_ascii_uppercase())
+        .collect();
     if !HEX_DIGITS.contains(&hex.len()) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(invalid("a thumbprint must be 40 (SHA-1) or 64 (SHA-256) hex digits"));
+        return Err(invalid(
+            "a thumbprint must be 40 (SHA-1) or 64 (SHA-256) hex digits",
+        ));
     }
     Ok(hex)
 }

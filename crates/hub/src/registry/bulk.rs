@@ -67,9 +67,17 @@ struct Entry {
 /// # Errors
 /// [`ErrorCode::ArgumentInvalid`] for more than [`limits::BULK_DEVICES_MAX`] entries; [`Refused::View`] when state cannot be
 /// read. What is wrong with an entry stands in the reply.
-pub(super) fn decide(view: &dyn View, context: &Context<'_>, entries: &[BulkEntry]) -> Result<Decision, Refused> {
+pub(super) fn decide(
+    view: &dyn View,
+    context: &Context<'_>,
+    entries: &[BulkEntry],
+) -> Result<Decision, Refused> {
     if entries.len() > limits::BULK_DEVICES_MAX {
-        let text = format!("{} devices in one request; the limit is {}", entries.len(), limits::BULK_DEVICES_MAX);
+        let text = format!(
+            "{} devices in one request; the limit is {}",
+            entries.len(),
+            limits::BULK_DEVICES_MAX
+        );
         return Err(invalid(text).into());
     }
     let named = times_named(entries);
@@ -81,14 +89,24 @@ pub(super) fn decide(view: &dyn View, context: &Context<'_>, entries: &[BulkEntr
         let mut change = Change::new(&overlay, context, &entry.device);
         match perform(&mut change, entry, named[&entry.device], delta) {
             Ok(()) => {
-                let Change { writes, effects, presence, delta: of_entry, .. } = change;
+                let Change {
+                    writes,
+                    effects,
+                    presence,
+                    delta: of_entry,
+                    ..
+                } = change;
                 overlay.absorb(writes.state);
                 decision.effects.extend(effects);
                 decision.presence.extend(presence);
                 delta = delta.plus(of_entry);
             }
             Err(Refused::Reject(Reject { code, message })) => {
-                errors.push(BulkError { device: entry.device.clone(), code, message });
+                errors.push(BulkError {
+                    device: entry.device.clone(),
+                    code,
+                    message,
+                });
             }
             Err(Refused::View(error)) => return Err(error.into()),
         }
@@ -110,12 +128,22 @@ fn times_named(entries: &[BulkEntry]) -> BTreeMap<&DeviceId, usize> {
     times
 }
 
-fn perform(change: &mut Change<'_>, entry: &BulkEntry, times_named: usize, delta: Delta) -> Result<(), Refused> {
+fn perform(
+    change: &mut Change<'_>,
+    entry: &BulkEntry,
+    times_named: usize,
+    delta: Delta,
+) -> Result<(), Refused> {
     if times_named > 1 {
         let text = "the device stands more than once in the request";
         return Err(Reject::new(ErrorCode::DeviceDefinedMultipleTimes, text).into());
     }
-    let Entry { action, if_match, wanted, twin } = parse(entry)?;
+    let Entry {
+        action,
+        if_match,
+        wanted,
+        twin,
+    } = parse(entry)?;
     let old = change.load()?;
     match action {
         Action::Create | Action::CreateOrUpdate if old.is_none() => {
@@ -149,7 +177,13 @@ fn change_twin(
     if_match: &IfMatch,
 ) -> Result<(), Refused> {
     let target = (change.device, device);
-    let effect = twin::apply(change.view, change.context, target, (twin, how, if_match), &mut change.writes)?;
+    let effect = twin::apply(
+        change.view,
+        change.context,
+        target,
+        (twin, how, if_match),
+        &mut change.writes,
+    )?;
     if how != How::Initial {
         change.effects.extend(effect);
     }
@@ -163,13 +197,24 @@ fn parse(entry: &BulkEntry) -> Result<Entry, Reject> {
         return Err(invalid("modules are not supported yet"));
     }
     let mode = body.import_mode.as_deref().unwrap_or("createOrUpdate");
-    let Some(&(_, action, conditional)) = MODES.iter().find(|(name, ..)| name.eq_ignore_ascii_case(mode)) else {
+    let Some(&(_, action, conditional)) = MODES
+        .iter()
+        .find(|(name, ..)| name.eq_ignore_ascii_case(mode))
+    else {
         return Err(invalid("importMode is none of the documented modes"));
     };
-    let etag = if action == Action::UpdateTwin { body.twin_etag } else { body.e_tag };
+    let etag = if action == Action::UpdateTwin {
+        body.twin_etag
+    } else {
+        body.e_tag
+    };
     Ok(Entry {
         action,
-        if_match: if conditional { required_etag(etag)? } else { IfMatch::Absent },
+        if_match: if conditional {
+            required_etag(etag)?
+        } else {
+            IfMatch::Absent
+        },
         wanted: Wanted::new(WantedParts {
             status: body.status,
             status_reason: body.status_reason,
@@ -185,8 +230,18 @@ fn parse(entry: &BulkEntry) -> Result<Entry, Reject> {
 /// The etag of a conditional entry, with or without the quotes of a header.
 fn required_etag(etag: Option<String>) -> Result<IfMatch, Reject> {
     let Some(etag) = etag.filter(|etag| !etag.is_empty()) else {
-        return Err(Reject::new(ErrorCode::ArgumentNull, "the import mode needs an etag"));
+        return Err(Reject::new(
+            ErrorCode::ArgumentNull,
+            "the import mode needs an etag",
+        ));
     };
-    let bare = etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&etag);
-    Ok(if bare == "*" { IfMatch::Any } else { IfMatch::Etag(bare.to_owned()) })
+    let bare = etag
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(&etag);
+    Ok(if bare == "*" {
+        IfMatch::Any
+    } else {
+        IfMatch::Etag(bare.to_owned())
+    })
 }

@@ -42,9 +42,15 @@ impl<'a> Change<'a> {
     /// # Errors
     /// [`ErrorCode::TooManyDevices`], [`ErrorCode::ArgumentInvalid`].
     pub fn create(&mut self, wanted: Wanted, delta: Delta) -> Result<Device, Refused> {
-        let devices = self.context.devices_in_hub.saturating_add_signed(delta.total);
+        let devices = self
+            .context
+            .devices_in_hub
+            .saturating_add_signed(delta.total);
         if devices >= limits::DEVICES_PER_HUB_MAX {
-            let text = format!("the hub has {devices} devices; the limit is {}", limits::DEVICES_PER_HUB_MAX);
+            let text = format!(
+                "the hub has {devices} devices; the limit is {}",
+                limits::DEVICES_PER_HUB_MAX
+            );
             return Err(Reject::new(ErrorCode::TooManyDevices, text).into());
         }
         let device = wanted.create(self.context)?;
@@ -89,13 +95,20 @@ impl<'a> Change<'a> {
     }
 
     fn put(&mut self, device: &Device) {
-        self.writes.put(keys::device(self.device), stored::encode(device));
+        self.writes
+            .put(keys::device(self.device), stored::encode(device));
     }
 
     fn close(&mut self, why: CloseReason) {
         if let Some(present) = (self.context.presence)(self.device) {
-            self.effects.push(Effect::Close { device: self.device.clone(), connection: present.connection, why });
-            self.presence.push(PresenceChange::Dropped { device: self.device.clone() });
+            self.effects.push(Effect::Close {
+                device: self.device.clone(),
+                connection: present.connection,
+                why,
+            });
+            self.presence.push(PresenceChange::Dropped {
+                device: self.device.clone(),
+            });
         }
     }
 }

@@ -16,7 +16,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub fn of(view: &dyn View, context: &Context<'_>, device: &DeviceId) -> Result<Self, ViewError> {
+    pub fn of(
+        view: &dyn View,
+        context: &Context<'_>,
+        device: &DeviceId,
+    ) -> Result<Self, ViewError> {
         Ok(Live {
             presence: (context.presence)(device),
             last_activity: (context.last_activity)(device),
@@ -25,7 +29,11 @@ impl Live {
     }
 
     pub fn connection_state(&self) -> &'static str {
-        if self.presence.is_some() { "Connected" } else { "Disconnected" }
+        if self.presence.is_some() {
+            "Connected"
+        } else {
+            "Disconnected"
+        }
     }
 }
 
@@ -45,10 +53,15 @@ pub(crate) struct Thumbprints<'a> {
 impl<'a> Thumbprints<'a> {
     pub fn of(authentication: &'a Authentication) -> Self {
         let (primary_thumbprint, secondary_thumbprint) = match authentication {
-            Authentication::SelfSigned { primary, secondary } => (unless_empty(primary), unless_empty(secondary)),
+            Authentication::SelfSigned { primary, secondary } => {
+                (unless_empty(primary), unless_empty(secondary))
+            }
             _ => (None, None),
         };
-        Thumbprints { primary_thumbprint, secondary_thumbprint }
+        Thumbprints {
+            primary_thumbprint,
+            secondary_thumbprint,
+        }
     }
 }
 
@@ -94,7 +107,9 @@ struct DeviceDocument<'a> {
 /// The identity of `device` as services see it.
 pub(super) fn json(id: &DeviceId, device: &Device, live: &Live) -> Bytes {
     let (primary_key, secondary_key) = match &device.authentication {
-        Authentication::Sas { primary, secondary } => (Some(primary.as_str()), Some(secondary.as_str())),
+        Authentication::Sas { primary, secondary } => {
+            (Some(primary.as_str()), Some(secondary.as_str()))
+        }
         _ => (None, None),
     };
     let document = DeviceDocument {
@@ -104,18 +119,25 @@ pub(super) fn json(id: &DeviceId, device: &Device, live: &Live) -> Bytes {
         connection_state: live.connection_state(),
         status: device.status,
         status_reason: device.status_reason.as_deref(),
-        connection_state_updated_time: iso_or_never(live.presence.as_ref().map(|presence| presence.since)),
+        connection_state_updated_time: iso_or_never(
+            live.presence.as_ref().map(|presence| presence.since),
+        ),
         status_updated_time: iso_or_never(device.status_updated),
         last_activity_time: iso_or_never(live.last_activity),
         cloud_to_device_message_count: live.waiting,
         capabilities: Capabilities { iot_edge: false },
         authentication: AuthenticationDocument {
             kind: device.authentication.name(),
-            symmetric_key: SymmetricKey { primary_key, secondary_key },
+            symmetric_key: SymmetricKey {
+                primary_key,
+                secondary_key,
+            },
             x509_thumbprint: Thumbprints::of(&device.authentication),
         },
         device_scope: None,
         parent_scopes: [],
     };
-    serde_json::to_vec(&document).expect("names are strings and writing to memory cannot fail").into()
+    serde_json::to_vec(&document)
+        .expect("names are strings and writing to memory cannot fail")
+        .into()
 }

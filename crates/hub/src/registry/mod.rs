@@ -26,13 +26,21 @@ use types::{DeviceId, ErrorCode, Reject, limits};
 /// # Errors
 /// [`ErrorCode::DeviceNotFound`], [`ErrorCode::DeviceAlreadyExists`], [`ErrorCode::PreconditionFailed`],
 /// [`ErrorCode::ArgumentInvalid`], [`ErrorCode::TooManyDevices`]; otherwise as [`crate::decide`].
-pub fn decide(view: &dyn View, context: &Context<'_>, command: &RegistryCommand) -> Result<Decision, Refused> {
+pub fn decide(
+    view: &dyn View,
+    context: &Context<'_>,
+    command: &RegistryCommand,
+) -> Result<Decision, Refused> {
     match command {
         RegistryCommand::Get { device } => {
             let identity = require(view, device)?;
             Ok(Decision::reply(shown(view, context, device, &identity)?))
         }
-        RegistryCommand::Put { device, body, if_match } => put(view, context, device, body, if_match),
+        RegistryCommand::Put {
+            device,
+            body,
+            if_match,
+        } => put(view, context, device, body, if_match),
         RegistryCommand::Delete { device, if_match } => delete(view, context, device, if_match),
         RegistryCommand::List { after, top } => list(view, context, after.as_ref(), *top),
         RegistryCommand::Bulk { entries } => bulk::decide(view, context, entries),
@@ -40,7 +48,12 @@ pub fn decide(view: &dyn View, context: &Context<'_>, command: &RegistryCommand)
             let Statistics { total, enabled } = statistics::load(view)?;
             // Who is connected is not state: the region fills that in from its own directory.
             let disabled = total.saturating_sub(enabled);
-            Ok(Decision::reply(Reply::Statistics { total, enabled, disabled, connected: 0 }))
+            Ok(Decision::reply(Reply::Statistics {
+                total,
+                enabled,
+                disabled,
+                connected: 0,
+            }))
         }
     }
 }
@@ -67,16 +80,30 @@ pub(crate) fn not_found() -> Reject {
 
 /// The refusal for a condition of the client that does not hold.
 pub(crate) fn mismatch(what: &str) -> Reject {
-    Reject::new(ErrorCode::PreconditionFailed, format!("the {what} was changed since the client read it"))
+    Reject::new(
+        ErrorCode::PreconditionFailed,
+        format!("the {what} was changed since the client read it"),
+    )
 }
 
 fn already_exists() -> Reject {
-    Reject::new(ErrorCode::DeviceAlreadyExists, "a device of this id is registered already")
+    Reject::new(
+        ErrorCode::DeviceAlreadyExists,
+        "a device of this id is registered already",
+    )
 }
 
-fn shown(view: &dyn View, context: &Context<'_>, device: &DeviceId, identity: &Device) -> Result<Reply, ViewError> {
+fn shown(
+    view: &dyn View,
+    context: &Context<'_>,
+    device: &DeviceId,
+    identity: &Device,
+) -> Result<Reply, ViewError> {
     let live = Live::of(view, context, device)?;
-    Ok(Reply::Json { body: document::json(device, identity, &live), etag: identity.etag_text() })
+    Ok(Reply::Json {
+        body: document::json(device, identity, &live),
+        etag: identity.etag_text(),
+    })
 }
 
 fn put(
@@ -103,11 +130,19 @@ fn put(
         // The connection is being closed by this very request.
         live.presence = None;
     }
-    let reply = Reply::Json { body: document::json(device, &identity, &live), etag: identity.etag_text() };
+    let reply = Reply::Json {
+        body: document::json(device, &identity, &live),
+        etag: identity.etag_text(),
+    };
     decision(change, reply)
 }
 
-fn delete(view: &dyn View, context: &Context<'_>, device: &DeviceId, if_match: &IfMatch) -> Result<Decision, Refused> {
+fn delete(
+    view: &dyn View,
+    context: &Context<'_>,
+    device: &DeviceId,
+    if_match: &IfMatch,
+) -> Result<Decision, Refused> {
     let mut change = Change::new(view, context, device);
     let old = existing(change.load()?)?;
     check_etag(&old, if_match)?;
@@ -118,14 +153,26 @@ fn delete(view: &dyn View, context: &Context<'_>, device: &DeviceId, if_match: &
 fn decision(change: Change<'_>, reply: Reply) -> Result<Decision, Refused> {
     let mut writes = change.writes;
     statistics::update(change.view, change.delta, &mut writes)?;
-    Ok(Decision { writes, reply, effects: change.effects, presence: change.presence, devices_delta: change.delta.total })
+    Ok(Decision {
+        writes,
+        reply,
+        effects: change.effects,
+        presence: change.presence,
+        devices_delta: change.delta.total,
+    })
 }
 
-fn list(view: &dyn View, context: &Context<'_>, after: Option<&DeviceId>, top: usize) -> Result<Decision, Refused> {
+fn list(
+    view: &dyn View,
+    context: &Context<'_>,
+    after: Option<&DeviceId>,
+    top: usize,
+) -> Result<Decision, Refused> {
     let (from, until) = keys::devices_after(after);
     let mut listed = Vec::new();
     for (key, value) in view.scan(&from, &until, top.min(limits::LIST_PAGE_MAX))? {
-        let device = keys::device_of(&key).ok_or_else(|| ViewError("device identity: the key names no device".into()))?;
+        let device = keys::device_of(&key)
+            .ok_or_else(|| ViewError("device identity: the key names no device".into()))?;
         let identity = record::decode(&value)?;
         let live = Live::of(view, context, &device)?;
         let json = document::json(&device, &identity, &live);

@@ -89,8 +89,12 @@ impl Device {
             enabled: self.enabled(),
             generation: self.generation,
             keys: match self.authentication {
-                Authentication::Sas { primary, secondary } => DeviceKeys::Sas { primary, secondary },
-                Authentication::SelfSigned { primary, secondary } => DeviceKeys::SelfSigned { primary, secondary },
+                Authentication::Sas { primary, secondary } => {
+                    DeviceKeys::Sas { primary, secondary }
+                }
+                Authentication::SelfSigned { primary, secondary } => {
+                    DeviceKeys::SelfSigned { primary, secondary }
+                }
                 Authentication::CertificateAuthority => DeviceKeys::CertificateAuthority,
                 Authentication::None => DeviceKeys::None,
             },
@@ -100,7 +104,9 @@ impl Device {
 
 /// Reads a device's identity.
 pub(super) fn load(view: &dyn View, device: &DeviceId) -> Result<Option<Device>, ViewError> {
-    view.get(&keys::device(device))?.map(|bytes| decode(&bytes)).transpose()
+    view.get(&keys::device(device))?
+        .map(|bytes| decode(&bytes))
+        .transpose()
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Device, ViewError> {
@@ -118,7 +124,12 @@ pub(super) fn new_key(context: &Context<'_>) -> String {
 fn generation(context: &Context<'_>) -> String {
     const UNIX_EPOCH_MS: i64 = 62_135_596_800_000;
     const TICKS_PER_MS: i64 = 10_000;
-    let ticks = context.now.0.max(0).saturating_add(UNIX_EPOCH_MS).saturating_mul(TICKS_PER_MS);
+    let ticks = context
+        .now
+        .0
+        .max(0)
+        .saturating_add(UNIX_EPOCH_MS)
+        .saturating_mul(TICKS_PER_MS);
     (ticks as u64 + random_number(context) % TICKS_PER_MS as u64).to_string()
 }
 
@@ -139,8 +150,7 @@ mod tests {
         r#""statusReason":"lost","statusUpdated":1700000001000,"#,
         r#""authentication":{"sas":{"primary":"MDEyMzQ1Njc4OWFiY2RlZg==","secondary":"ZmVkY2JhOTg3NjU0MzIxMA=="}}}"#
     );
-    const VERSION_1_SHORT: &str =
-        "\u{1}{\"generation\":\"1\",\"etag\":1,\"created\":0,\"status\":\"enabled\",\"authentication\":\"certificateAuthority\"}";
+    const VERSION_1_SHORT: &str = "\u{1}{\"generation\":\"1\",\"etag\":1,\"created\":0,\"status\":\"enabled\",\"authentication\":\"certificateAuthority\"}";
     const VERSION_1_THUMBPRINTS: &str = concat!(
         "\u{1}",
         r#"{"generation":"1","etag":1,"created":0,"status":"enabled","authentication":{"selfSigned":{"primary":"AB","secondary":""}}}"#
@@ -149,26 +159,45 @@ mod tests {
     #[test]
     fn identities_stored_by_version_1_open_for_ever() {
         let device = decode(VERSION_1.as_bytes()).unwrap();
-        assert_eq!((device.generation.as_str(), device.etag), ("638356000000000123", 123_456_789));
-        assert_eq!((device.status, device.status_reason.as_deref()), (Status::Disabled, Some("lost")));
+        assert_eq!(
+            (device.generation.as_str(), device.etag),
+            ("638356000000000123", 123_456_789)
+        );
+        assert_eq!(
+            (device.status, device.status_reason.as_deref()),
+            (Status::Disabled, Some("lost"))
+        );
         assert_eq!(device.status_updated, Some(UnixMillis(1_700_000_001_000)));
-        let keys = DeviceKeys::Sas { primary: "MDEyMzQ1Njc4OWFiY2RlZg==".into(), secondary: "ZmVkY2JhOTg3NjU0MzIxMA==".into() };
+        let keys = DeviceKeys::Sas {
+            primary: "MDEyMzQ1Njc4OWFiY2RlZg==".into(),
+            secondary: "ZmVkY2JhOTg3NjU0MzIxMA==".into(),
+        };
         assert!(device.clone().identity().keys == keys);
         for text in [VERSION_1, VERSION_1_SHORT, VERSION_1_THUMBPRINTS] {
             let device = decode(text.as_bytes()).unwrap();
-            assert_eq!(stored::encode(&device), text.as_bytes(), "today's form is still version 1");
+            assert_eq!(
+                stored::encode(&device),
+                text.as_bytes(),
+                "today's form is still version 1"
+            );
         }
     }
 
     #[test]
     fn unknown_versions_are_named() {
         let error = decode(b"\x09{}").unwrap_err().to_string();
-        assert!(error.contains("device identity") && error.contains("version 9"), "{error}");
+        assert!(
+            error.contains("device identity") && error.contains("version 9"),
+            "{error}"
+        );
     }
 
     #[test]
     fn keys_do_not_show_in_debug_output() {
         let shown = format!("{:?}", decode(VERSION_1.as_bytes()).unwrap());
-        assert!(!shown.contains("MDEy") && shown.contains("638356000000000123"), "{shown}");
+        assert!(
+            !shown.contains("MDEy") && shown.contains("638356000000000123"),
+            "{shown}"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The rules of data-plane notes sections 5.2–5.4 and 10.5, one claim each.
 
+mod bulk;
+
 use crate::command::{IfMatch, RegistryCommand, SessionCommand, TwinCommand};
 use crate::decision::{CloseReason, PresenceChange};
 use crate::testing::{Partition, etag, id, presence};
@@ -14,7 +16,10 @@ use types::{ErrorCode, limits};
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} of {value}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("{pointer} of {value}"))
 }
 
 fn primary_key(device: &Value) -> &str {
@@ -24,14 +29,23 @@ fn primary_key(device: &Value) -> &str {
 #[test]
 fn a_new_device_has_the_documented_shape() {
     let mut partition = Partition::new();
-    let made = partition.put("d1", r#"{"deviceId":"d1"}"#, IfMatch::Absent).unwrap();
-    for pointer in ["/authentication/symmetricKey/primaryKey", "/authentication/symmetricKey/secondaryKey"] {
+    let made = partition
+        .put("d1", r#"{"deviceId":"d1"}"#, IfMatch::Absent)
+        .unwrap();
+    for pointer in [
+        "/authentication/symmetricKey/primaryKey",
+        "/authentication/symmetricKey/secondaryKey",
+    ] {
         assert_eq!(STANDARD.decode(text(&made, pointer)).unwrap().len(), 32);
     }
     let digits = String::from_utf8(STANDARD.decode(text(&made, "/etag")).unwrap()).unwrap();
     assert!(digits.bytes().all(|b| b.is_ascii_digit()), "{digits}");
     let generation = text(&made, "/generationId");
-    assert_eq!((generation.len(), generation.parse::<u64>().is_ok()), (18, true), "{generation}");
+    assert_eq!(
+        (generation.len(), generation.parse::<u64>().is_ok()),
+        (18, true),
+        "{generation}"
+    );
     let expected = json!({
         "deviceId": "d1", "generationId": generation, "etag": made["etag"], "connectionState": "Disconnected",
         "status": "enabled", "statusReason": null, "connectionStateUpdatedTime": NEVER, "statusUpdatedTime": NEVER,
@@ -49,21 +63,33 @@ fn a_new_device_has_the_documented_shape() {
 #[test]
 fn the_reply_carries_the_etag_of_its_body() {
     let mut partition = Partition::with(&["d1"]);
-    let reply = partition.registry(RegistryCommand::Get { device: id("d1") }).unwrap().reply;
-    let Reply::Json { body, etag } = reply else { panic!("{reply:?}") };
+    let reply = partition
+        .registry(RegistryCommand::Get { device: id("d1") })
+        .unwrap()
+        .reply;
+    let Reply::Json { body, etag } = reply else {
+        panic!("{reply:?}")
+    };
     assert_eq!(text(&serde_json::from_slice(&body).unwrap(), "/etag"), etag);
 }
 
 #[test]
 fn connection_activity_and_waiting_messages_are_joined_in() {
     let mut partition = Partition::with(&["d1"]);
-    partition.present.insert(id("d1"), presence(7, 1_700_000_001_000));
-    partition.activity.insert(id("d1"), types::UnixMillis(1_700_000_002_000));
+    partition
+        .present
+        .insert(id("d1"), presence(7, 1_700_000_001_000));
+    partition
+        .activity
+        .insert(id("d1"), types::UnixMillis(1_700_000_002_000));
     partition.send_c2d("d1");
     partition.send_c2d("d1");
     let device = partition.get("d1").unwrap();
     assert_eq!(device["connectionState"], "Connected");
-    assert_eq!(device["connectionStateUpdatedTime"], "2023-11-14T22:13:21.000Z");
+    assert_eq!(
+        device["connectionStateUpdatedTime"],
+        "2023-11-14T22:13:21.000Z"
+    );
     assert_eq!(device["lastActivityTime"], "2023-11-14T22:13:22.000Z");
     assert_eq!(device["cloudToDeviceMessageCount"], 2);
 }
@@ -71,23 +97,46 @@ fn connection_activity_and_waiting_messages_are_joined_in() {
 #[test]
 fn put_without_if_match_only_creates_and_with_it_only_updates() {
     let mut partition = Partition::new();
-    assert_eq!(partition.put("d1", "{}", IfMatch::Any), Err(ErrorCode::DeviceNotFound));
-    assert_eq!(partition.put("d1", "{}", etag("x")), Err(ErrorCode::DeviceNotFound));
+    assert_eq!(
+        partition.put("d1", "{}", IfMatch::Any),
+        Err(ErrorCode::DeviceNotFound)
+    );
+    assert_eq!(
+        partition.put("d1", "{}", etag("x")),
+        Err(ErrorCode::DeviceNotFound)
+    );
     let made = partition.put("d1", "{}", IfMatch::Absent).unwrap();
-    assert_eq!(partition.put("d1", "{}", IfMatch::Absent), Err(ErrorCode::DeviceAlreadyExists));
-    assert_eq!(partition.put("d1", "{}", etag("stale")), Err(ErrorCode::PreconditionFailed));
-    let updated = partition.put("d1", "{}", etag(text(&made, "/etag"))).unwrap();
+    assert_eq!(
+        partition.put("d1", "{}", IfMatch::Absent),
+        Err(ErrorCode::DeviceAlreadyExists)
+    );
+    assert_eq!(
+        partition.put("d1", "{}", etag("stale")),
+        Err(ErrorCode::PreconditionFailed)
+    );
+    let updated = partition
+        .put("d1", "{}", etag(text(&made, "/etag")))
+        .unwrap();
     assert_ne!(updated["etag"], made["etag"]);
     assert_eq!(updated["generationId"], made["generationId"]);
-    assert_eq!(partition.put("d1", "{}", etag(text(&made, "/etag"))), Err(ErrorCode::PreconditionFailed));
+    assert_eq!(
+        partition.put("d1", "{}", etag(text(&made, "/etag"))),
+        Err(ErrorCode::PreconditionFailed)
+    );
     assert!(partition.put("d1", "{}", IfMatch::Any).is_ok());
 }
 
 #[test]
 fn an_update_keeps_keys_and_status_that_it_does_not_name() {
     let mut partition = Partition::new();
-    let made = partition.put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent).unwrap();
-    for body in ["{}", r#"{"authentication":{"type":"sas"}}"#, r#"{"authentication":{"symmetricKey":{"primaryKey":""}}}"#] {
+    let made = partition
+        .put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent)
+        .unwrap();
+    for body in [
+        "{}",
+        r#"{"authentication":{"type":"sas"}}"#,
+        r#"{"authentication":{"symmetricKey":{"primaryKey":""}}}"#,
+    ] {
         let updated = partition.put("d1", body, IfMatch::Any).unwrap();
         assert_eq!(updated["authentication"], made["authentication"], "{body}");
         assert_eq!(updated["status"], "disabled", "{body}");
@@ -103,13 +152,26 @@ fn an_update_keeps_keys_and_status_that_it_does_not_name() {
 #[test]
 fn supplied_keys_must_be_base64_of_16_to_64_bytes() {
     let mut partition = Partition::new();
-    let with = |key: &str| json!({"authentication": {"type": "sas", "symmetricKey": {"primaryKey": key}}}).to_string();
-    for bad in [STANDARD.encode([1; 15]), STANDARD.encode([1; 65]), "not base64!".into(), "AAAA=".into()] {
-        assert_eq!(partition.put("d1", &with(&bad), IfMatch::Absent), Err(ErrorCode::ArgumentInvalid), "{bad}");
+    let with = |key: &str| {
+        json!({"authentication": {"type": "sas", "symmetricKey": {"primaryKey": key}}}).to_string()
+    };
+    for bad in [
+        STANDARD.encode([1; 15]),
+        STANDARD.encode([1; 65]),
+        "not base64!".into(),
+        "AAAA=".into(),
+    ] {
+        assert_eq!(
+            partition.put("d1", &with(&bad), IfMatch::Absent),
+            Err(ErrorCode::ArgumentInvalid),
+            "{bad}"
+        );
     }
     for (number, length) in [16, 64].into_iter().enumerate() {
         let key = STANDARD.encode(vec![1; length]);
-        let made = partition.put(&format!("d{number}"), &with(&key), IfMatch::Absent).unwrap();
+        let made = partition
+            .put(&format!("d{number}"), &with(&key), IfMatch::Absent)
+            .unwrap();
         assert_eq!(primary_key(&made), key);
     }
 }
@@ -120,14 +182,29 @@ fn thumbprints_are_40_or_64_hex_digits_and_shown_in_upper_case_without_separator
     let sha1 = "ab".repeat(20);
     let colons = vec!["Cd"; 32].join(":");
     let body = json!({"authentication": {"x509Thumbprint": {"primaryThumbprint": sha1, "secondaryThumbprint": colons}}});
-    let made = partition.put("d1", &body.to_string(), IfMatch::Absent).unwrap();
+    let made = partition
+        .put("d1", &body.to_string(), IfMatch::Absent)
+        .unwrap();
     assert_eq!(made["authentication"]["type"], "selfSigned");
-    assert_eq!(text(&made, "/authentication/x509Thumbprint/primaryThumbprint"), "AB".repeat(20));
-    assert_eq!(text(&made, "/authentication/x509Thumbprint/secondaryThumbprint"), "CD".repeat(32));
-    assert_eq!(made["authentication"]["symmetricKey"]["primaryKey"], Value::Null);
+    assert_eq!(
+        text(&made, "/authentication/x509Thumbprint/primaryThumbprint"),
+        "AB".repeat(20)
+    );
+    assert_eq!(
+        text(&made, "/authentication/x509Thumbprint/secondaryThumbprint"),
+        "CD".repeat(32)
+    );
+    assert_eq!(
+        made["authentication"]["symmetricKey"]["primaryKey"],
+        Value::Null
+    );
     for bad in ["", "ab", &"ab".repeat(21), &"xy".repeat(20)] {
         let body = json!({"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": bad}}});
-        assert_eq!(partition.put("d2", &body.to_string(), IfMatch::Absent), Err(ErrorCode::ArgumentInvalid), "{bad}");
+        assert_eq!(
+            partition.put("d2", &body.to_string(), IfMatch::Absent),
+            Err(ErrorCode::ArgumentInvalid),
+            "{bad}"
+        );
     }
 }
 
@@ -138,7 +215,9 @@ fn types_without_secrets_are_kept_and_changing_back_to_sas_makes_new_keys() {
         let body = json!({"authentication": {"type": kind}}).to_string();
         let made = partition.put(kind, &body, IfMatch::Absent).unwrap();
         assert_eq!(made["authentication"]["type"], kind);
-        let updated = partition.put(kind, r#"{"authentication":{"type":"SAS"}}"#, IfMatch::Any).unwrap();
+        let updated = partition
+            .put(kind, r#"{"authentication":{"type":"SAS"}}"#, IfMatch::Any)
+            .unwrap();
         assert_eq!(STANDARD.decode(primary_key(&updated)).unwrap().len(), 32);
     }
 }
@@ -148,30 +227,63 @@ fn bodies_that_are_wrong_are_refused_and_unknown_members_ignored() {
     let mut partition = Partition::with(&["old"]);
     let long = "r".repeat(limits::STATUS_REASON_CHARS_MAX + 1);
     for bad in [
-        "", "[]", "null", "{", "{}{}", "\"d1\"", r#"{"deviceId":"d2"}"#, r#"{"deviceId":1}"#, r#"{"status":"on"}"#,
-        r#"{"status":true}"#, r#"{"statusReason":{}}"#, r#"{"authentication":"sas"}"#, r#"{"authentication":[]}"#,
-        r#"{"authentication":{"type":"password"}}"#, r#"{"authentication":{"symmetricKey":[]}}"#,
-        r#"{"authentication":{"symmetricKey":{"primaryKey":1}}}"#, r#"{"authentication":{"type":"selfSigned"}}"#,
-        r#"{"capabilities":{"iotEdge":true}}"#, r#"{"capabilities":{"iotEdge":"yes"}}"#, r#"{"capabilities":[]}"#,
-        r#"{"deviceScope":"ms-azure-iot-edge://e-1"}"#, r#"{"parentScopes":["ms-azure-iot-edge://e-1"]}"#,
+        "",
+        "[]",
+        "null",
+        "{",
+        "{}{}",
+        "\"d1\"",
+        r#"{"deviceId":"d2"}"#,
+        r#"{"deviceId":1}"#,
+        r#"{"status":"on"}"#,
+        r#"{"status":true}"#,
+        r#"{"statusReason":{}}"#,
+        r#"{"authentication":"sas"}"#,
+        r#"{"authentication":[]}"#,
+        r#"{"authentication":{"type":"password"}}"#,
+        r#"{"authentication":{"symmetricKey":[]}}"#,
+        r#"{"authentication":{"symmetricKey":{"primaryKey":1}}}"#,
+        r#"{"authentication":{"type":"selfSigned"}}"#,
+        r#"{"capabilities":{"iotEdge":true}}"#,
+        r#"{"capabilities":{"iotEdge":"yes"}}"#,
+        r#"{"capabilities":[]}"#,
+        r#"{"deviceScope":"ms-azure-iot-edge://e-1"}"#,
+        r#"{"parentScopes":["ms-azure-iot-edge://e-1"]}"#,
         &json!({ "statusReason": long }).to_string(),
     ] {
-        assert_eq!(partition.put("d1", bad, IfMatch::Absent), Err(ErrorCode::ArgumentInvalid), "{bad}");
-        assert_eq!(partition.put("old", bad, IfMatch::Any), Err(ErrorCode::ArgumentInvalid), "{bad}");
+        assert_eq!(
+            partition.put("d1", bad, IfMatch::Absent),
+            Err(ErrorCode::ArgumentInvalid),
+            "{bad}"
+        );
+        assert_eq!(
+            partition.put("old", bad, IfMatch::Any),
+            Err(ErrorCode::ArgumentInvalid),
+            "{bad}"
+        );
     }
     let body = json!({
         "deviceId": "d1", "etag": "x", "generationId": "y", "connectionState": "Connected", "future": [1], "status": null,
         "capabilities": {"iotEdge": false}, "authentication": null, "statusReason": "r".repeat(128), "deviceScope": "",
         "parentScopes": [],
     });
-    let made = partition.put("d1", &body.to_string(), IfMatch::Absent).unwrap();
-    assert_eq!((text(&made, "/status"), text(&made, "/connectionState")), ("enabled", "Disconnected"));
+    let made = partition
+        .put("d1", &body.to_string(), IfMatch::Absent)
+        .unwrap();
+    assert_eq!(
+        (text(&made, "/status"), text(&made, "/connectionState")),
+        ("enabled", "Disconnected")
+    );
 }
 
 #[test]
 fn deep_json_in_ignored_members_does_no_harm() {
     let mut partition = Partition::new();
-    let deep = format!("{{\"future\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(
+        "{{\"future\":{}1{}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     assert!(partition.put("d1", &deep, IfMatch::Absent).is_ok());
 }
 
@@ -179,13 +291,28 @@ fn deep_json_in_ignored_members_does_no_harm() {
 fn status_time_moves_when_the_status_changes_and_only_then() {
     let mut partition = Partition::with(&["d1"]);
     partition.advance(1000);
-    let updated = partition.put("d1", r#"{"statusReason":"just so"}"#, IfMatch::Any).unwrap();
-    assert_eq!((text(&updated, "/statusUpdatedTime"), text(&updated, "/statusReason")), (NEVER, "just so"));
-    let updated = partition.put("d1", r#"{"status":"Disabled"}"#, IfMatch::Any).unwrap();
+    let updated = partition
+        .put("d1", r#"{"statusReason":"just so"}"#, IfMatch::Any)
+        .unwrap();
+    assert_eq!(
+        (
+            text(&updated, "/statusUpdatedTime"),
+            text(&updated, "/statusReason")
+        ),
+        (NEVER, "just so")
+    );
+    let updated = partition
+        .put("d1", r#"{"status":"Disabled"}"#, IfMatch::Any)
+        .unwrap();
     assert_eq!(updated["statusUpdatedTime"], "2023-11-14T22:13:21.000Z");
-    assert_eq!((text(&updated, "/status"), &updated["statusReason"]), ("disabled", &Value::Null));
+    assert_eq!(
+        (text(&updated, "/status"), &updated["statusReason"]),
+        ("disabled", &Value::Null)
+    );
     partition.advance(1000);
-    let updated = partition.put("d1", r#"{"status":"disabled"}"#, IfMatch::Any).unwrap();
+    let updated = partition
+        .put("d1", r#"{"status":"disabled"}"#, IfMatch::Any)
+        .unwrap();
     assert_eq!(updated["statusUpdatedTime"], "2023-11-14T22:13:21.000Z");
 }
 
@@ -193,9 +320,21 @@ fn status_time_moves_when_the_status_changes_and_only_then() {
 fn deletion_obeys_etags_and_names_a_missing_device() {
     let mut partition = Partition::with(&["d1", "d2", "d3"]);
     let stored = partition.get("d1").unwrap();
-    assert_eq!(partition.delete("d1", etag("stale")).unwrap_err(), ErrorCode::PreconditionFailed);
-    assert_eq!(partition.delete("d1", etag(text(&stored, "/etag"))).unwrap().devices_delta, -1);
-    assert_eq!(partition.delete("d1", IfMatch::Any).unwrap_err(), ErrorCode::DeviceNotFound);
+    assert_eq!(
+        partition.delete("d1", etag("stale")).unwrap_err(),
+        ErrorCode::PreconditionFailed
+    );
+    assert_eq!(
+        partition
+            .delete("d1", etag(text(&stored, "/etag")))
+            .unwrap()
+            .devices_delta,
+        -1
+    );
+    assert_eq!(
+        partition.delete("d1", IfMatch::Any).unwrap_err(),
+        ErrorCode::DeviceNotFound
+    );
     assert!(partition.delete("d2", IfMatch::Any).is_ok());
     assert!(partition.delete("d3", IfMatch::Absent).is_ok());
     assert_eq!(partition.get("d1"), Err(ErrorCode::DeviceNotFound));
@@ -206,12 +345,28 @@ fn deletion_leaves_nothing_of_the_device() {
     let mut partition = Partition::with(&["d1", "d2"]);
     for device in ["d1", "d2"] {
         partition.send_c2d(device);
-        partition.twin(TwinCommand::PatchReported { device: id(device), body: r#"{"a":1}"#.into(), base: None }).unwrap();
+        partition
+            .twin(TwinCommand::PatchReported {
+                device: id(device),
+                body: r#"{"a":1}"#.into(),
+                base: None,
+            })
+            .unwrap();
         let filters = vec![("$iothub/twin/res/#".to_owned(), 1)];
-        partition.session(SessionCommand::Subscribe { device: id(device), filters }).unwrap();
+        partition
+            .session(SessionCommand::Subscribe {
+                device: id(device),
+                filters,
+            })
+            .unwrap();
     }
     let of_other = partition.letters_of("d2");
-    assert!(["d", "t", "m", "q", "c"].iter().all(|letter| of_other.contains(letter)), "{of_other}");
+    assert!(
+        ["d", "t", "m", "q", "c"]
+            .iter()
+            .all(|letter| of_other.contains(letter)),
+        "{of_other}"
+    );
     partition.delete("d1", IfMatch::Any).unwrap();
     assert_eq!(partition.letters_of("d1"), "");
     assert_eq!(partition.letters_of("d2"), of_other);
@@ -221,7 +376,13 @@ fn deletion_leaves_nothing_of_the_device() {
 fn a_device_made_again_is_another_generation_with_a_new_twin() {
     let mut partition = Partition::with(&["d1"]);
     let first = partition.get("d1").unwrap();
-    partition.twin(TwinCommand::PatchReported { device: id("d1"), body: r#"{"a":1}"#.into(), base: None }).unwrap();
+    partition
+        .twin(TwinCommand::PatchReported {
+            device: id("d1"),
+            body: r#"{"a":1}"#.into(),
+            base: None,
+        })
+        .unwrap();
     partition.delete("d1", IfMatch::Any).unwrap();
     let second = partition.put("d1", "{}", IfMatch::Absent).unwrap();
     assert_ne!(first["generationId"], second["generationId"]);
@@ -233,27 +394,51 @@ fn check_closes(change: impl FnOnce(&mut Partition) -> crate::Decision, why: Opt
     let mut partition = Partition::with(&["d1"]);
     partition.present.insert(id("d1"), presence(7, 1));
     let decision = change(&mut partition);
-    let close = |why| Effect::Close { device: id("d1"), connection: types::ConnectionId(7), why };
-    assert_eq!(decision.effects, why.map(close).into_iter().collect::<Vec<_>>());
+    let close = |why| Effect::Close {
+        device: id("d1"),
+        connection: types::ConnectionId(7),
+        why,
+    };
+    assert_eq!(
+        decision.effects,
+        why.map(close).into_iter().collect::<Vec<_>>()
+    );
     let dropped = why.map(|_| PresenceChange::Dropped { device: id("d1") });
     assert_eq!(decision.presence, dropped.into_iter().collect::<Vec<_>>());
     assert_eq!(partition.present.contains_key(&id("d1")), why.is_none());
 }
 
 fn put_raw(partition: &mut Partition, body: String) -> crate::Decision {
-    let put = RegistryCommand::Put { device: id("d1"), body: body.into(), if_match: IfMatch::Any };
+    let put = RegistryCommand::Put {
+        device: id("d1"),
+        body: body.into(),
+        if_match: IfMatch::Any,
+    };
     partition.registry(put).unwrap()
 }
 
 #[test]
 fn a_connection_is_closed_when_its_identity_goes_is_disabled_or_gets_other_keys() {
-    check_closes(|partition| partition.delete("d1", IfMatch::Any).unwrap(), Some(CloseReason::Deleted));
-    check_closes(|partition| put_raw(partition, r#"{"status":"disabled"}"#.into()), Some(CloseReason::Disabled));
+    check_closes(
+        |partition| partition.delete("d1", IfMatch::Any).unwrap(),
+        Some(CloseReason::Deleted),
+    );
+    check_closes(
+        |partition| put_raw(partition, r#"{"status":"disabled"}"#.into()),
+        Some(CloseReason::Disabled),
+    );
     let key = STANDARD.encode([7; 32]);
     let keys = json!({"authentication": {"symmetricKey": {"secondaryKey": key}}}).to_string();
-    check_closes(|partition| put_raw(partition, keys), Some(CloseReason::KeysChanged));
-    check_closes(|partition| put_raw(partition, r#"{"statusReason":"same keys"}"#.into()), None);
-    let bulk = |partition: &mut Partition| partition.bulk(&[("d1", r#"{"importMode":"delete"}"#)]).0;
+    check_closes(
+        |partition| put_raw(partition, keys),
+        Some(CloseReason::KeysChanged),
+    );
+    check_closes(
+        |partition| put_raw(partition, r#"{"statusReason":"same keys"}"#.into()),
+        None,
+    );
+    let bulk =
+        |partition: &mut Partition| partition.bulk(&[("d1", r#"{"importMode":"delete"}"#)]).0;
     check_closes(bulk, Some(CloseReason::Deleted));
 }
 
@@ -261,7 +446,9 @@ fn a_connection_is_closed_when_its_identity_goes_is_disabled_or_gets_other_keys(
 fn the_reply_to_disabling_a_connected_device_shows_it_disconnected() {
     let mut partition = Partition::with(&["d1"]);
     partition.present.insert(id("d1"), presence(7, 1));
-    let updated = partition.put("d1", r#"{"status":"disabled"}"#, IfMatch::Any).unwrap();
+    let updated = partition
+        .put("d1", r#"{"status":"disabled"}"#, IfMatch::Any)
+        .unwrap();
     assert_eq!(updated["connectionState"], "Disconnected");
 }
 
@@ -271,8 +458,17 @@ fn the_hubs_device_limit_is_kept_also_within_a_bulk() {
     partition.devices_in_hub = limits::DEVICES_PER_HUB_MAX - 1;
     let (decision, errors) = partition.bulk(&[("a", "{}"), ("b", "{}"), ("d1", "{}")]);
     assert_eq!(decision.devices_delta, 1);
-    assert_eq!(errors.iter().map(|e| (e.device.as_str(), e.code)).collect::<Vec<_>>(), [("b", ErrorCode::TooManyDevices)]);
-    assert_eq!(partition.put("c", "{}", IfMatch::Absent), Err(ErrorCode::TooManyDevices));
+    assert_eq!(
+        errors
+            .iter()
+            .map(|e| (e.device.as_str(), e.code))
+            .collect::<Vec<_>>(),
+        [("b", ErrorCode::TooManyDevices)]
+    );
+    assert_eq!(
+        partition.put("c", "{}", IfMatch::Absent),
+        Err(ErrorCode::TooManyDevices)
+    );
     assert!(partition.put("d1", "{}", IfMatch::Any).is_ok());
     let (_, errors) = partition.bulk(&[("a", r#"{"importMode":"delete"}"#), ("c", "{}")]);
     assert_eq!(errors, []);
@@ -284,13 +480,24 @@ fn listing_goes_in_id_order_page_by_page() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let reply = partition.registry(RegistryCommand::List { after: after.clone(), top: 2 }).unwrap().reply;
-        let Reply::JsonList(page) = reply else { panic!("{reply:?}") };
+        let reply = partition
+            .registry(RegistryCommand::List {
+                after: after.clone(),
+                top: 2,
+            })
+            .unwrap()
+            .reply;
+        let Reply::JsonList(page) = reply else {
+            panic!("{reply:?}")
+        };
         assert!(page.len() <= 2);
         let Some((last, _)) = page.last() else { break };
         after = Some(last.clone());
         for (device, json) in page {
-            assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), partition.get(device.as_str()).unwrap());
+            assert_eq!(
+                serde_json::from_slice::<Value>(&json).unwrap(),
+                partition.get(device.as_str()).unwrap()
+            );
             seen.push(device.to_string());
         }
     }
@@ -300,144 +507,38 @@ fn listing_goes_in_id_order_page_by_page() {
 #[test]
 fn statistics_count_enabled_and_disabled_devices() {
     let mut partition = Partition::with(&["a", "b", "c"]);
-    partition.put("a", r#"{"status":"disabled"}"#, IfMatch::Any).unwrap();
-    let reply = partition.registry(RegistryCommand::Statistics).unwrap().reply;
-    assert_eq!(reply, Reply::Statistics { total: 3, enabled: 2, disabled: 1, connected: 0 });
+    partition
+        .put("a", r#"{"status":"disabled"}"#, IfMatch::Any)
+        .unwrap();
+    let reply = partition
+        .registry(RegistryCommand::Statistics)
+        .unwrap()
+        .reply;
+    assert_eq!(
+        reply,
+        Reply::Statistics {
+            total: 3,
+            enabled: 2,
+            disabled: 1,
+            connected: 0
+        }
+    );
 }
 
 #[test]
 fn an_identity_of_an_unknown_version_is_an_error_and_no_answer() {
     let mut partition = Partition::with(&["d1"]);
-    partition.view.0.insert(keys::device(&id("d1")).into(), Bytes::from_static(b"\x07{}"));
-    let refused = partition.decide(&Command::Registry(RegistryCommand::Get { device: id("d1") }));
-    assert!(matches!(&refused, Err(Refused::View(error)) if error.0.contains("version 7")), "{refused:?}");
-}
-
-// Bulk: data-plane notes section 5.4.
-
-fn check_bulk(partition: &mut Partition, device: &str, body: Value, expected: Option<ErrorCode>) {
-    let (decision, errors) = partition.bulk(&[(device, &body.to_string())]);
-    assert_eq!(errors.first().map(|error| error.code), expected, "{body}");
-    assert!(expected.is_none() || decision.writes.is_empty(), "{body}: a failed entry changes nothing");
-}
-
-#[test]
-fn import_modes_do_what_they_say_whatever_their_case() {
-    use ErrorCode::{ArgumentInvalid, ArgumentNull, DeviceAlreadyExists, DeviceNotFound, PreconditionFailed};
-    let partition = &mut Partition::with(&["old"]);
-    let cases = [
-        ("old", "create", json!({}), Some(DeviceAlreadyExists)),
-        ("n1", "Create", json!({}), None),
-        ("n2", "createOrUpdate", json!({}), None),
-        ("old", "CreateOrUpdate", json!({}), None),
-        ("n3", "createOrUpdateIfMatchETag", json!({"eTag": "x"}), None),
-        ("old", "createOrUpdateIfMatchETag", json!({"eTag": "x"}), Some(PreconditionFailed)),
-        ("gone", "update", json!({}), Some(DeviceNotFound)),
-        ("old", "Update", json!({}), None),
-        ("old", "UpdateIfMatchETag", json!({"eTag": "x"}), Some(PreconditionFailed)),
-        ("old", "updateifmatchetag", json!({"eTag": "\"*\""}), None),
-        ("old", "updateIfMatchETag", json!({}), Some(ArgumentNull)),
-        ("gone", "updateTwin", json!({"tags": {}}), Some(DeviceNotFound)),
-        ("old", "updateTwin", json!({"tags": {"a": 1}}), None),
-        ("old", "updateTwinIfMatchETag", json!({"twinETag": "AAAAAAAAAAI=", "tags": {"b": 1}}), None),
-        ("old", "updateTwinIfMatchETag", json!({"twinETag": "AAAAAAAAAAI=", "tags": {"c": 1}}), Some(PreconditionFailed)),
-        ("old", "deleteIfMatchETag", json!({"eTag": "x"}), Some(PreconditionFailed)),
-        ("old", "delete", json!({}), None),
-        ("old", "Delete", json!({}), Some(DeviceNotFound)),
-        ("n1", "destroy", json!({}), Some(ArgumentInvalid)),
-        ("n1", "", json!({}), Some(ArgumentInvalid)),
-    ];
-    for (device, mode, mut body, expected) in cases {
-        body["id"] = json!(device);
-        body["importMode"] = json!(mode);
-        check_bulk(partition, device, body, expected);
-    }
-}
-
-#[test]
-fn an_entry_without_mode_creates_or_updates() {
-    let partition = &mut Partition::new();
-    check_bulk(partition, "d1", json!({"id": "d1"}), None);
-    check_bulk(partition, "d1", json!({"id": "d1", "status": "disabled"}), None);
-    assert_eq!(partition.get("d1").unwrap()["status"], "disabled");
-}
-
-#[test]
-fn conditional_entries_accept_the_present_etag() {
-    let mut partition = Partition::with(&["d1"]);
-    for mode in ["updateIfMatchETag", "createOrUpdateIfMatchETag", "deleteIfMatchETag"] {
-        let etag = partition.get("d1").unwrap()["etag"].clone();
-        check_bulk(&mut partition, "d1", json!({"importMode": mode, "eTag": etag}), None);
-    }
-    assert_eq!(partition.get("d1"), Err(ErrorCode::DeviceNotFound));
-}
-
-#[test]
-fn an_entrys_failure_does_not_stop_the_others() {
-    let mut partition = Partition::with(&["old"]);
-    let (decision, errors) = partition.bulk(&[
-        ("a", r#"{"importMode":"create"}"#),
-        ("old", r#"{"importMode":"create"}"#),
-        ("b", "nonsense"),
-        ("c", r#"{"id":"other"}"#),
-        ("e", r#"{"id":"e","moduleId":"m"}"#),
-        ("d", r#"{"importMode":"create","status":"disabled"}"#),
-    ]);
-    let failed: Vec<_> = errors.iter().map(|error| (error.device.as_str(), error.code)).collect();
-    use ErrorCode::{ArgumentInvalid, DeviceAlreadyExists};
-    assert_eq!(failed, [("old", DeviceAlreadyExists), ("b", ArgumentInvalid), ("c", ArgumentInvalid), ("e", ArgumentInvalid)]);
-    assert_eq!(decision.devices_delta, 2);
-    let statistics = decision.writes.state.iter().filter(|(key, _)| key == keys::STATISTICS);
-    assert_eq!(statistics.count(), 1);
-}
-
-#[test]
-fn a_device_named_twice_fails_and_stays_as_it_is() {
-    let mut partition = Partition::with(&["d1"]);
-    let before = partition.get("d1");
-    let (_, errors) = partition.bulk(&[("d1", r#"{"importMode":"delete"}"#), ("d2", "{}"), ("d1", "{}")]);
-    assert_eq!(errors.len(), 2);
-    assert!(errors.iter().all(|e| e.code == ErrorCode::DeviceDefinedMultipleTimes && e.device == id("d1")), "{errors:?}");
-    assert_eq!(partition.get("d1"), before);
-    assert!(partition.get("d2").is_ok());
-}
-
-#[test]
-fn more_than_100_entries_are_refused_as_a_whole() {
-    let mut partition = Partition::new();
-    let bulk = |count: usize| RegistryCommand::Bulk {
-        entries: (0..count).map(|n| crate::command::BulkEntry { device: id(&format!("d{n}")), body: "{}".into() }).collect(),
-    };
-    assert_eq!(partition.registry(bulk(101)).unwrap_err(), ErrorCode::ArgumentInvalid);
-    assert_eq!(partition.registry(bulk(100)).unwrap().devices_delta, 100);
-}
-
-#[test]
-fn bulk_twins_are_initial_merged_or_replaced() {
-    let mut partition = Partition::new();
-    let body = json!({
-        "importMode": "create", "tags": {"a": 1, "b": 2}, "properties": {"desired": {"x": 1, "y": 2}, "reported": {"no": 1}},
-    });
-    check_bulk(&mut partition, "d1", body, None);
-    let twin = partition.twin_of("d1");
-    assert_eq!((&twin["version"], &twin["etag"], &twin["tags"]), (&json!(2), &json!("AAAAAAAAAAE="), &json!({"a": 1, "b": 2})));
-    assert_eq!(twin["properties"]["desired"]["$version"], 1);
-    assert_eq!(twin["properties"]["reported"]["no"], Value::Null);
-
-    let body = json!({"importMode": "updateTwin", "tags": {"a": null}, "properties": {"desired": {"x": 3}}});
-    let (decision, errors) = partition.bulk(&[("d1", &body.to_string())]);
-    assert_eq!(errors, []);
-    let told = Effect::DesiredChanged { device: id("d1"), version: 2, body: r#"{"$version":2,"x":3}"#.into() };
-    assert_eq!(decision.effects, [told]);
-    assert_eq!(partition.twin_of("d1")["tags"], json!({"b": 2}));
-
-    check_bulk(&mut partition, "d1", json!({"importMode": "update", "tags": {"c": 3}}), None);
-    let twin = partition.twin_of("d1");
-    assert_eq!((&twin["tags"], &twin["properties"]["desired"]["y"]), (&json!({"c": 3}), &json!(2)));
-    check_bulk(&mut partition, "d1", json!({"tags": {"bad.name": 1}}), Some(ErrorCode::ArgumentInvalid));
-    check_bulk(&mut partition, "d2", json!({"tags": {"t": "x".repeat(4000), "u": "x".repeat(4000), "v": "x".repeat(4000)}}),
-        Some(ErrorCode::MessageTooLarge));
-    assert_eq!(partition.get("d2"), Err(ErrorCode::DeviceNotFound));
+    partition.view.0.insert(
+        keys::device(&id("d1")).into(),
+        Bytes::from_static(b"\x07{}"),
+    );
+    let refused = partition.decide(&Command::Registry(RegistryCommand::Get {
+        device: id("d1"),
+    }));
+    assert!(
+        matches!(&refused, Err(Refused::View(error)) if error.0.contains("version 7")),
+        "{refused:?}"
+    );
 }
 
 proptest! {
@@ -461,45 +562,4 @@ proptest! {
         let _ = partition.put("d1", &body, IfMatch::Any);
         partition.bulk(&[("d1", &body), ("d2", &body)]);
     }
-
-    /// Any sequence of bulks keeps the counters right (checked after each command by the partition).
-    #[test]
-    fn counters_survive_any_sequence_of_bulks(
-        bulks in proptest::collection::vec(proptest::collection::vec((0u8..6, 0usize..6, any::<bool>()), 1..6), 1..8)
-    ) {
-        let mut partition = Partition::new();
-        for bulk in bulks {
-            let entries: Vec<(String, String)> = bulk.iter().map(|(device, mode, enabled)| {
-                let mode = ["create", "createOrUpdate", "update", "delete", "updateTwin", "deleteIfMatchETag"][*mode];
-                let status = if *enabled { "enabled" } else { "disabled" };
-                (format!("d{device}"), json!({"importMode": mode, "status": status, "eTag": "*"}).to_string())
-            }).collect();
-            let entries: Vec<(&str, &str)> = entries.iter().map(|(device, body)| (device.as_str(), body.as_str())).collect();
-            partition.bulk(&entries);
-        }
-    }
-}
-
-/// Speed of the pure part. Run by hand: `cargo test --release -p castling-hub -- --ignored --nocapture creates_per_second`.
-#[test]
-#[ignore = "a measurement, meaningful in release builds only"]
-fn creates_per_second() {
-    let partition = Partition::new();
-    let bulks: Vec<Command> = (0..2000).map(|bulk| {
-        let entry = |n| {
-            let device = format!("device-{bulk:05}-{n:02}");
-            let body = json!({"id": device, "importMode": "create", "status": "enabled", "authentication": {"type": "sas",
-                "symmetricKey": {"primaryKey": STANDARD.encode([1; 32]), "secondaryKey": STANDARD.encode([2; 32])}}});
-            crate::command::BulkEntry { device: id(&device), body: body.to_string().into() }
-        };
-        Command::Registry(RegistryCommand::Bulk { entries: (0..100).map(entry).collect() })
-    }).collect();
-    let mut view = partition.view.clone();
-    let start = std::time::Instant::now();
-    for bulk in &bulks {
-        view.apply(&partition.decide(bulk).unwrap().writes);
-    }
-    let per_second = 100.0 * bulks.len() as f64 / start.elapsed().as_secs_f64();
-    println!("{per_second:.0} creates per second");
-    assert!(per_second > 50_000.0);
 }

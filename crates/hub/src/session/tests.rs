@@ -12,10 +12,18 @@ const C2D: &str = "devices/d1/messages/devicebound/#";
 const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
 
 fn generation(partition: &mut Partition) -> String {
-    partition.get("d1").unwrap()["generationId"].as_str().unwrap().to_owned()
+    partition.get("d1").unwrap()["generationId"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
-fn open_as(partition: &mut Partition, generation: String, connection: u64, clean: bool) -> Result<Decision, ErrorCode> {
+fn open_as(
+    partition: &mut Partition,
+    generation: String,
+    connection: u64,
+    clean: bool,
+) -> Result<Decision, ErrorCode> {
     partition.session(SessionCommand::Open {
         device: id("d1"),
         generation,
@@ -34,22 +42,41 @@ fn open(partition: &mut Partition, connection: u64, clean: bool) -> Decision {
 /// (present, subscriptions)
 fn opened(decision: &Decision) -> (bool, Vec<(String, u8)>) {
     match &decision.reply {
-        Reply::SessionOpened { present, subscriptions, .. } => (*present, subscriptions.clone()),
+        Reply::SessionOpened {
+            present,
+            subscriptions,
+            ..
+        } => (*present, subscriptions.clone()),
         other => panic!("{other:?}"),
     }
 }
 
 fn subscribe(partition: &mut Partition, filters: &[(&str, u8)]) -> Result<Decision, ErrorCode> {
-    let filters = filters.iter().map(|(filter, qos)| (filter.to_string(), *qos)).collect();
-    partition.session(SessionCommand::Subscribe { device: id("d1"), filters })
+    let filters = filters
+        .iter()
+        .map(|(filter, qos)| (filter.to_string(), *qos))
+        .collect();
+    partition.session(SessionCommand::Subscribe {
+        device: id("d1"),
+        filters,
+    })
 }
 
 fn unsubscribe(partition: &mut Partition, filter: &str) -> Decision {
-    partition.session(SessionCommand::Unsubscribe { device: id("d1"), filters: vec![filter.into()] }).unwrap()
+    partition
+        .session(SessionCommand::Unsubscribe {
+            device: id("d1"),
+            filters: vec![filter.into()],
+        })
+        .unwrap()
 }
 
 fn close_effect(connection: u64, why: CloseReason) -> Effect {
-    Effect::Close { device: id("d1"), connection: ConnectionId(connection), why }
+    Effect::Close {
+        device: id("d1"),
+        connection: ConnectionId(connection),
+        why,
+    }
 }
 
 fn waiting() -> Effect {
@@ -57,17 +84,25 @@ fn waiting() -> Effect {
 }
 
 /// A session as version 1 stores it. These texts must be readable for ever: never change them.
-const VERSION_1: &[u8] = b"\x01{\"filters\":[[\"$iothub/twin/res/#\",0],[\"devices/d1/messages/devicebound/#\",1]]}";
+const VERSION_1: &[u8] =
+    b"\x01{\"filters\":[[\"$iothub/twin/res/#\",0],[\"devices/d1/messages/devicebound/#\",1]]}";
 const VERSION_1_CLEAN: &[u8] = b"\x01{\"clean\":true,\"filters\":[]}";
 
 #[test]
 fn sessions_stored_by_version_1_open_for_ever() {
     for text in [VERSION_1, VERSION_1_CLEAN] {
         let session: Session = stored::decode("subscriptions", text).unwrap();
-        assert_eq!(stored::encode(&session), text, "today's form is still version 1");
+        assert_eq!(
+            stored::encode(&session),
+            text,
+            "today's form is still version 1"
+        );
     }
     let session: Session = stored::decode("subscriptions", VERSION_1).unwrap();
-    assert_eq!(session.filters, [("$iothub/twin/res/#".to_owned(), 0), (C2D.to_owned(), 1)]);
+    assert_eq!(
+        session.filters,
+        [("$iothub/twin/res/#".to_owned(), 0), (C2D.to_owned(), 1)]
+    );
     assert!(!session.clean);
 }
 
@@ -75,11 +110,24 @@ fn sessions_stored_by_version_1_open_for_ever() {
 fn authentication_gets_keys_generation_and_status() {
     let mut partition = Partition::with(&["d1"]);
     let shown = partition.get("d1").unwrap();
-    let reply = partition.session(SessionCommand::Identity { device: id("d1") }).unwrap().reply;
-    let Reply::Identity(identity) = reply else { panic!("{reply:?}") };
-    assert_eq!((identity.generation.as_str(), identity.enabled), (shown["generationId"].as_str().unwrap(), true));
-    let DeviceKeys::Sas { primary, .. } = identity.keys else { panic!("not sas") };
-    assert_eq!(primary, shown["authentication"]["symmetricKey"]["primaryKey"]);
+    let reply = partition
+        .session(SessionCommand::Identity { device: id("d1") })
+        .unwrap()
+        .reply;
+    let Reply::Identity(identity) = reply else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(
+        (identity.generation.as_str(), identity.enabled),
+        (shown["generationId"].as_str().unwrap(), true)
+    );
+    let DeviceKeys::Sas { primary, .. } = identity.keys else {
+        panic!("not sas")
+    };
+    assert_eq!(
+        primary,
+        shown["authentication"]["symmetricKey"]["primaryKey"]
+    );
     let missing = partition.session(SessionCommand::Identity { device: id("d2") });
     assert_eq!(missing.unwrap_err(), ErrorCode::DeviceNotFound);
 }
@@ -89,11 +137,22 @@ fn opening_is_refused_when_the_identity_changed_since_authentication() {
     let mut partition = Partition::with(&["d1"]);
     let old = generation(&mut partition);
     partition.delete("d1", IfMatch::Any).unwrap();
-    assert_eq!(open_as(&mut partition, old.clone(), 1, false).unwrap_err(), ErrorCode::DeviceNotFound);
-    partition.put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent).unwrap();
-    assert_eq!(open_as(&mut partition, old, 1, false).unwrap_err(), ErrorCode::IotHubUnauthorized);
+    assert_eq!(
+        open_as(&mut partition, old.clone(), 1, false).unwrap_err(),
+        ErrorCode::DeviceNotFound
+    );
+    partition
+        .put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent)
+        .unwrap();
+    assert_eq!(
+        open_as(&mut partition, old, 1, false).unwrap_err(),
+        ErrorCode::IotHubUnauthorized
+    );
     let new = generation(&mut partition);
-    assert_eq!(open_as(&mut partition, new, 1, false).unwrap_err(), ErrorCode::DeviceDisabled);
+    assert_eq!(
+        open_as(&mut partition, new, 1, false).unwrap_err(),
+        ErrorCode::DeviceDisabled
+    );
     assert!(partition.present.is_empty());
 }
 
@@ -107,7 +166,10 @@ fn opening_connects_and_writes_nothing_when_nothing_changes() {
     subscribe(&mut partition, &[(C2D, 1), (DESIRED, 0)]).unwrap();
     let decision = open(&mut partition, 2, false);
     assert!(decision.writes.is_empty());
-    assert_eq!(opened(&decision), (true, vec![(C2D.into(), 1), (DESIRED.into(), 0)]));
+    assert_eq!(
+        opened(&decision),
+        (true, vec![(C2D.into(), 1), (DESIRED.into(), 0)])
+    );
 }
 
 #[test]
@@ -125,12 +187,23 @@ fn closing_an_older_connection_leaves_the_newer_one() {
     let mut partition = Partition::with(&["d1"]);
     open(&mut partition, 2, false);
     for (connection, left) in [(1, true), (2, false)] {
-        let close = SessionCommand::Close { device: id("d1"), connection: ConnectionId(connection) };
+        let close = SessionCommand::Close {
+            device: id("d1"),
+            connection: ConnectionId(connection),
+        };
         let decision = partition.session(close).unwrap();
-        assert_eq!((decision.reply, decision.writes.is_empty()), (Reply::Done, true));
+        assert_eq!(
+            (decision.reply, decision.writes.is_empty()),
+            (Reply::Done, true)
+        );
         assert_eq!(partition.present.contains_key(&id("d1")), left);
     }
-    partition.session(SessionCommand::Close { device: id("gone"), connection: ConnectionId(1) }).unwrap();
+    partition
+        .session(SessionCommand::Close {
+            device: id("gone"),
+            connection: ConnectionId(1),
+        })
+        .unwrap();
 }
 
 #[test]
@@ -141,9 +214,16 @@ fn a_clean_session_finds_and_leaves_nothing() {
     assert_eq!(opened(&open(&mut partition, 2, true)), (false, Vec::new()));
     subscribe(&mut partition, &[(DESIRED, 1)]).unwrap();
     assert_eq!(opened(&open(&mut partition, 3, true)), (false, Vec::new()));
-    assert!(open(&mut partition, 4, true).writes.is_empty(), "a second clean session changes nothing");
+    assert!(
+        open(&mut partition, 4, true).writes.is_empty(),
+        "a second clean session changes nothing"
+    );
     subscribe(&mut partition, &[(DESIRED, 1)]).unwrap();
-    assert_eq!(opened(&open(&mut partition, 5, false)), (false, Vec::new()), "[MQTT-3.1.2-6]");
+    assert_eq!(
+        opened(&open(&mut partition, 5, false)),
+        (false, Vec::new()),
+        "[MQTT-3.1.2-6]"
+    );
     assert_eq!(partition.letters_of("d1"), "d");
 }
 
@@ -152,28 +232,60 @@ fn subscribing_again_writes_nothing_and_qos_2_is_granted_as_1() {
     let mut partition = Partition::with(&["d1"]);
     let decision = subscribe(&mut partition, &[(DESIRED, 2), (C2D, 0)]).unwrap();
     assert!(!decision.writes.is_empty());
-    assert_eq!(decision.reply, Reply::Subscribed { granted: vec![1, 0], desired_version: 1 });
+    assert_eq!(
+        decision.reply,
+        Reply::Subscribed {
+            granted: vec![1, 0],
+            desired_version: 1
+        }
+    );
     let decision = subscribe(&mut partition, &[(C2D, 0), (DESIRED, 1)]).unwrap();
     assert!(decision.writes.is_empty());
-    assert!(!subscribe(&mut partition, &[(C2D, 1)]).unwrap().writes.is_empty(), "another QoS is a change");
-    assert_eq!(opened(&open(&mut partition, 1, false)).1, [(DESIRED.to_owned(), 1), (C2D.to_owned(), 1)]);
-    let missing = SessionCommand::Subscribe { device: id("d2"), filters: vec![(C2D.into(), 1)] };
-    assert_eq!(partition.session(missing).unwrap_err(), ErrorCode::DeviceNotFound);
+    assert!(
+        !subscribe(&mut partition, &[(C2D, 1)])
+            .unwrap()
+            .writes
+            .is_empty(),
+        "another QoS is a change"
+    );
+    assert_eq!(
+        opened(&open(&mut partition, 1, false)).1,
+        [(DESIRED.to_owned(), 1), (C2D.to_owned(), 1)]
+    );
+    let missing = SessionCommand::Subscribe {
+        device: id("d2"),
+        filters: vec![(C2D.into(), 1)],
+    };
+    assert_eq!(
+        partition.session(missing).unwrap_err(),
+        ErrorCode::DeviceNotFound
+    );
 }
 
 #[test]
 fn kept_subscriptions_are_bounded() {
     let mut partition = Partition::with(&["d1"]);
-    let filters: Vec<String> = (0..=limits::MQTT_SUBSCRIPTIONS_MAX).map(|n| format!("f/{n}")).collect();
+    let filters: Vec<String> = (0..=limits::MQTT_SUBSCRIPTIONS_MAX)
+        .map(|n| format!("f/{n}"))
+        .collect();
     let pairs: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
-    assert_eq!(subscribe(&mut partition, &pairs).unwrap_err(), ErrorCode::ArgumentInvalid);
+    assert_eq!(
+        subscribe(&mut partition, &pairs).unwrap_err(),
+        ErrorCode::ArgumentInvalid
+    );
     subscribe(&mut partition, &pairs[1..]).unwrap();
     subscribe(&mut partition, &pairs[1..]).unwrap();
-    assert_eq!(subscribe(&mut partition, &pairs[..1]).unwrap_err(), ErrorCode::ArgumentInvalid);
+    assert_eq!(
+        subscribe(&mut partition, &pairs[..1]).unwrap_err(),
+        ErrorCode::ArgumentInvalid
+    );
     unsubscribe(&mut partition, pairs[1].0);
     subscribe(&mut partition, &pairs[..1]).unwrap();
     let long = "x".repeat(limits::MQTT_FILTER_BYTES_MAX + 1);
-    assert_eq!(subscribe(&mut partition, &[(&long, 1)]).unwrap_err(), ErrorCode::ArgumentInvalid);
+    assert_eq!(
+        subscribe(&mut partition, &[(&long, 1)]).unwrap_err(),
+        ErrorCode::ArgumentInvalid
+    );
 }
 
 #[test]
@@ -191,10 +303,19 @@ fn waiting_messages_are_announced_to_whoever_can_receive_them() {
     let mut partition = Partition::with(&["d1"]);
     assert_eq!(subscribe(&mut partition, &[(C2D, 1)]).unwrap().effects, []);
     partition.send_c2d("d1");
-    assert_eq!(subscribe(&mut partition, &[(DESIRED, 1)]).unwrap().effects, []);
-    assert_eq!(subscribe(&mut partition, &[(C2D, 1)]).unwrap().effects, [waiting()]);
+    assert_eq!(
+        subscribe(&mut partition, &[(DESIRED, 1)]).unwrap().effects,
+        []
+    );
+    assert_eq!(
+        subscribe(&mut partition, &[(C2D, 1)]).unwrap().effects,
+        [waiting()]
+    );
     assert_eq!(open(&mut partition, 1, false).effects, [waiting()]);
-    assert_eq!(open(&mut partition, 2, false).effects, [close_effect(1, CloseReason::TakenOver), waiting()]);
+    assert_eq!(
+        open(&mut partition, 2, false).effects,
+        [close_effect(1, CloseReason::TakenOver), waiting()]
+    );
     unsubscribe(&mut partition, C2D);
     assert_eq!(open(&mut partition, 2, false).effects, []);
 }
@@ -205,10 +326,18 @@ fn messages_a_closed_connection_held_are_announced_to_the_one_that_took_over() {
     open(&mut partition, 1, false);
     partition.send_c2d("d1");
     let owner = LockOwner::Connection(ConnectionId(1));
-    let lock = C2dCommand::Lock { device: id("d1"), max: 1, owner, lock_ms: 60_000 };
+    let lock = C2dCommand::Lock {
+        device: id("d1"),
+        max: 1,
+        owner,
+        lock_ms: 60_000,
+    };
     partition.run(Command::C2d(lock)).unwrap();
     open(&mut partition, 2, false);
-    let close = SessionCommand::Close { device: id("d1"), connection: ConnectionId(1) };
+    let close = SessionCommand::Close {
+        device: id("d1"),
+        connection: ConnectionId(1),
+    };
     assert_eq!(partition.session(close).unwrap().effects, [waiting()]);
 }
 
@@ -216,14 +345,44 @@ fn messages_a_closed_connection_held_are_announced_to_the_one_that_took_over() {
 fn versions_of_desired_properties_are_told_at_the_beginning() {
     let mut partition = Partition::with(&["d1"]);
     let body = r#"{"properties":{"desired":{"a":1}}}"#.into();
-    partition.twin(TwinCommand::Patch { device: id("d1"), body, if_match: IfMatch::Absent }).unwrap();
+    partition
+        .twin(TwinCommand::Patch {
+            device: id("d1"),
+            body,
+            if_match: IfMatch::Absent,
+        })
+        .unwrap();
     let reply = open(&mut partition, 1, false).reply;
-    assert!(matches!(reply, Reply::SessionOpened { desired_version: 2, .. }), "{reply:?}");
+    assert!(
+        matches!(
+            reply,
+            Reply::SessionOpened {
+                desired_version: 2,
+                ..
+            }
+        ),
+        "{reply:?}"
+    );
     let reply = subscribe(&mut partition, &[(DESIRED, 1)]).unwrap().reply;
-    assert!(matches!(reply, Reply::Subscribed { desired_version: 2, .. }), "{reply:?}");
+    assert!(
+        matches!(
+            reply,
+            Reply::Subscribed {
+                desired_version: 2,
+                ..
+            }
+        ),
+        "{reply:?}"
+    );
 }
 
-fn restate(partition: &mut Partition, connection: u64, since: i64, c2d: bool, desired_seen: Option<u64>) -> Decision {
+fn restate(
+    partition: &mut Partition,
+    connection: u64,
+    since: i64,
+    c2d: bool,
+    desired_seen: Option<u64>,
+) -> Decision {
     let restate = SessionCommand::Restate {
         device: id("d1"),
         connection: ConnectionId(connection),
@@ -240,7 +399,11 @@ fn restate(partition: &mut Partition, connection: u64, since: i64, c2d: bool, de
 
 #[test]
 fn of_restated_connections_the_newest_wins_in_any_order() {
-    for order in [[(1, 10), (2, 20), (3, 20)], [(3, 20), (1, 10), (2, 20)], [(2, 20), (3, 20), (1, 10)]] {
+    for order in [
+        [(1, 10), (2, 20), (3, 20)],
+        [(3, 20), (1, 10), (2, 20)],
+        [(2, 20), (3, 20), (1, 10)],
+    ] {
         let mut partition = Partition::with(&["d1"]);
         let mut closed = Vec::new();
         for (connection, since) in order {
@@ -248,7 +411,13 @@ fn of_restated_connections_the_newest_wins_in_any_order() {
         }
         assert_eq!(partition.present[&id("d1")], presence(3, 20));
         closed.sort_by_key(|effect| format!("{effect:?}"));
-        assert_eq!(closed, [close_effect(1, CloseReason::TakenOver), close_effect(2, CloseReason::TakenOver)]);
+        assert_eq!(
+            closed,
+            [
+                close_effect(1, CloseReason::TakenOver),
+                close_effect(2, CloseReason::TakenOver)
+            ]
+        );
         assert_eq!(restate(&mut partition, 3, 20, false, None).effects, []);
     }
 }
@@ -256,9 +425,17 @@ fn of_restated_connections_the_newest_wins_in_any_order() {
 #[test]
 fn a_restated_connection_of_a_device_that_is_gone_or_disabled_is_closed() {
     let mut partition = Partition::new();
-    assert_eq!(restate(&mut partition, 1, 1, true, Some(1)).effects, [close_effect(1, CloseReason::Deleted)]);
-    partition.put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent).unwrap();
-    assert_eq!(restate(&mut partition, 1, 1, true, Some(1)).effects, [close_effect(1, CloseReason::Disabled)]);
+    assert_eq!(
+        restate(&mut partition, 1, 1, true, Some(1)).effects,
+        [close_effect(1, CloseReason::Deleted)]
+    );
+    partition
+        .put("d1", r#"{"status":"disabled"}"#, IfMatch::Absent)
+        .unwrap();
+    assert_eq!(
+        restate(&mut partition, 1, 1, true, Some(1)).effects,
+        [close_effect(1, CloseReason::Disabled)]
+    );
     assert!(partition.present.is_empty());
 }
 
@@ -268,13 +445,30 @@ fn a_restated_connection_catches_up_with_what_it_missed() {
     assert_eq!(restate(&mut partition, 1, 1, true, Some(1)).effects, []);
     partition.send_c2d("d1");
     let body = r#"{"properties":{"desired":{"a":1,"b":{"c":null}}}}"#.into();
-    partition.twin(TwinCommand::Patch { device: id("d1"), body, if_match: IfMatch::Absent }).unwrap();
+    partition
+        .twin(TwinCommand::Patch {
+            device: id("d1"),
+            body,
+            if_match: IfMatch::Absent,
+        })
+        .unwrap();
     let body: Bytes = r#"{"a":1,"b":{},"$version":2}"#.into();
-    let changed = Effect::DesiredChanged { device: id("d1"), version: 2, body };
-    assert_eq!(restate(&mut partition, 1, 1, true, Some(1)).effects, [waiting(), changed.clone()]);
+    let changed = Effect::DesiredChanged {
+        device: id("d1"),
+        version: 2,
+        body,
+    };
+    assert_eq!(
+        restate(&mut partition, 1, 1, true, Some(1)).effects,
+        [waiting(), changed.clone()]
+    );
     assert_eq!(restate(&mut partition, 1, 1, false, Some(2)).effects, []);
     assert_eq!(restate(&mut partition, 1, 1, false, None).effects, []);
-    assert_eq!(restate(&mut partition, 1, 1, false, Some(9)).effects, [changed], "version 9 was lost in a failover");
+    assert_eq!(
+        restate(&mut partition, 1, 1, false, Some(9)).effects,
+        [changed],
+        "version 9 was lost in a failover"
+    );
 }
 
 #[test]
@@ -289,8 +483,17 @@ fn refused_restating_changes_nobodys_presence() {
 #[test]
 fn subscriptions_that_cannot_be_read_are_an_error_and_no_answer() {
     let mut partition = Partition::with(&["d1"]);
-    partition.view.0.insert(keys::subscriptions(&id("d1")).into(), Bytes::from_static(b"\x02{}"));
-    let unsubscribe = SessionCommand::Unsubscribe { device: id("d1"), filters: Vec::new() };
+    partition.view.0.insert(
+        keys::subscriptions(&id("d1")).into(),
+        Bytes::from_static(b"\x02{}"),
+    );
+    let unsubscribe = SessionCommand::Unsubscribe {
+        device: id("d1"),
+        filters: Vec::new(),
+    };
     let refused = partition.decide(&Command::Session(unsubscribe));
-    assert!(matches!(&refused, Err(Refused::View(error)) if error.0.contains("version 2")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Refused::View(error)) if error.0.contains("version 2")),
+        "{refused:?}"
+    );
 }

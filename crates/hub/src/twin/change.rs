@@ -57,14 +57,22 @@ impl Change {
     ///
     /// # Errors
     /// As [`Change::parse`].
-    pub(crate) fn new(body: &[u8], tags: Option<Json>, properties: Option<Object<PropertiesBody>>) -> Result<Self, Reject> {
+    pub(crate) fn new(
+        body: &[u8],
+        tags: Option<Json>,
+        properties: Option<Object<PropertiesBody>>,
+    ) -> Result<Self, Reject> {
         let desired = properties.and_then(|properties| properties.0.desired);
         if tags.is_some() || desired.is_some() {
             refuse_huge_integers(body)?;
         }
         Ok(Change {
-            tags: tags.map(|tags| rules::accept(Part::Tags, tags)).transpose()?,
-            desired: desired.map(|desired| rules::accept(Part::Desired, desired)).transpose()?,
+            tags: tags
+                .map(|tags| rules::accept(Part::Tags, tags))
+                .transpose()?,
+            desired: desired
+                .map(|desired| rules::accept(Part::Desired, desired))
+                .transpose()?,
         })
     }
 
@@ -77,7 +85,13 @@ impl Change {
     ///
     /// # Errors
     /// [`ErrorCode::MessageTooLarge`] if a part would exceed its size.
-    pub(super) fn apply(self, twin: &mut Twin, context: &Context<'_>, device: &DeviceId, how: How) -> Result<Option<Effect>, Refused> {
+    pub(super) fn apply(
+        self,
+        twin: &mut Twin,
+        context: &Context<'_>,
+        device: &DeviceId,
+        how: How,
+    ) -> Result<Option<Effect>, Refused> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -90,20 +104,38 @@ impl Change {
             let root = written(twin, Part::Tags, tags, stamp, how)?;
             twin.set_part(Part::Tags, &root)?;
         }
-        let Some(desired) = self.desired else { return Ok(None) };
+        let Some(desired) = self.desired else {
+            return Ok(None);
+        };
         if how != How::Initial {
             twin.desired_version += 1;
         }
         let version = twin.desired_version;
         let patch = (how == How::Merge).then(|| notification(&desired, version));
-        let root = written(twin, Part::Desired, desired, Stamp(context.now, version), how)?;
+        let root = written(
+            twin,
+            Part::Desired,
+            desired,
+            Stamp(context.now, version),
+            how,
+        )?;
         twin.set_part(Part::Desired, &root)?;
         let body = patch.unwrap_or_else(|| document::desired(&root, version));
-        Ok(Some(Effect::DesiredChanged { device: device.clone(), version, body }))
+        Ok(Some(Effect::DesiredChanged {
+            device: device.clone(),
+            version,
+            body,
+        }))
     }
 }
 
-fn written(twin: &Twin, part: Part, content: Members, stamp: Stamp, how: How) -> Result<Branch, Refused> {
+fn written(
+    twin: &Twin,
+    part: Part,
+    content: Members,
+    stamp: Stamp,
+    how: How,
+) -> Result<Branch, Refused> {
     if how != How::Merge {
         return Ok(Branch::new(content, stamp));
     }
@@ -116,14 +148,19 @@ fn written(twin: &Twin, part: Part, content: Members, stamp: Stamp, how: How) ->
 fn notification(patch: &Members, version: u64) -> Bytes {
     let mut told = patch.clone();
     told.insert("$version".to_owned(), Json::Number(version.into()));
-    serde_json::to_vec(&told).expect("names are strings and writing to memory cannot fail").into()
+    serde_json::to_vec(&told)
+        .expect("names are strings and writing to memory cannot fail")
+        .into()
 }
 
 /// # Errors
 /// [`ErrorCode::ArgumentInvalid`] if an integer of the document is too long to be kept as it is.
 pub(super) fn refuse_huge_integers(body: &[u8]) -> Result<(), Reject> {
     if json::has_huge_integer(body) {
-        return Err(Reject::new(ErrorCode::ArgumentInvalid, "the twin has an integer outside its documented range"));
+        return Err(Reject::new(
+            ErrorCode::ArgumentInvalid,
+            "the twin has an integer outside its documented range",
+        ));
     }
     Ok(())
 }

@@ -49,7 +49,11 @@ pub(super) fn for_service(
     twin: &Twin,
 ) -> Result<Bytes, ViewError> {
     let live = Live::of(view, context, device)?;
-    let [tags, desired, reported] = [twin.part(Part::Tags)?, twin.part(Part::Desired)?, twin.part(Part::Reported)?];
+    let [tags, desired, reported] = [
+        twin.part(Part::Tags)?,
+        twin.part(Part::Desired)?,
+        twin.part(Part::Reported)?,
+    ];
     let document = ServiceTwin {
         device_id: device,
         etag: twin.etag_text(),
@@ -66,8 +70,16 @@ pub(super) fn for_service(
         version: twin.version,
         tags: Content(&tags),
         properties: Properties {
-            desired: Section { root: &desired, version: twin.desired_version, metadata: Some(Versions::Shown) },
-            reported: Section { root: &reported, version: twin.reported_version, metadata: Some(Versions::Hidden) },
+            desired: Section {
+                root: &desired,
+                version: twin.desired_version,
+                metadata: Some(Versions::Shown),
+            },
+            reported: Section {
+                root: &reported,
+                version: twin.reported_version,
+                metadata: Some(Versions::Hidden),
+            },
         },
         capabilities: Capabilities { iot_edge: false },
         device_scope: None,
@@ -80,16 +92,30 @@ pub(super) fn for_service(
 pub(super) fn for_device(twin: &Twin) -> Result<Bytes, ViewError> {
     let [desired, reported] = [twin.part(Part::Desired)?, twin.part(Part::Reported)?];
     Ok(text(&Properties {
-        desired: Section { root: &desired, version: twin.desired_version, metadata: None },
-        reported: Section { root: &reported, version: twin.reported_version, metadata: None },
+        desired: Section {
+            root: &desired,
+            version: twin.desired_version,
+            metadata: None,
+        },
+        reported: Section {
+            root: &reported,
+            version: twin.reported_version,
+            metadata: None,
+        },
     }))
 }
 
 /// The content of the desired properties with `$version`.
 pub(super) fn desired(root: &Branch, version: u64) -> Bytes {
-    text(&Section { root, version, metadata: None })
+    text(&Section {
+        root,
+        version,
+        metadata: None,
+    })
 }
 
 fn text<T: Serialize>(document: &T) -> Bytes {
-    serde_json::to_vec(document).expect("names are strings and writing to memory cannot fail").into()
+    serde_json::to_vec(document)
+        .expect("names are strings and writing to memory cannot fail")
+        .into()
 }

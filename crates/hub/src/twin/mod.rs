@@ -5,8 +5,10 @@
 mod change;
 mod document;
 mod node;
+mod node_format;
 mod record;
 mod rules;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -29,13 +31,27 @@ use types::{DeviceId, ErrorCode, Reject};
 /// [`ErrorCode::DeviceNotFound`], [`ErrorCode::DeviceDisabled`] (commands of the device itself),
 /// [`ErrorCode::PreconditionFailed`], [`ErrorCode::ArgumentInvalid`] (shape, names, values, nesting) and
 /// [`ErrorCode::MessageTooLarge`] (size); otherwise as [`crate::decide`].
-pub fn decide(view: &dyn View, context: &Context<'_>, command: &TwinCommand) -> Result<Decision, Refused> {
+pub fn decide(
+    view: &dyn View,
+    context: &Context<'_>,
+    command: &TwinCommand,
+) -> Result<Decision, Refused> {
     match command {
         TwinCommand::Get { device } => get(view, context, device),
         TwinCommand::DeviceGet { device } => get_by_device(view, context, device),
-        TwinCommand::PatchReported { device, body, base } => patch_reported(view, context, device, body, *base),
-        TwinCommand::Patch { device, body, if_match } => change(view, context, device, body, if_match, How::Merge),
-        TwinCommand::Replace { device, body, if_match } => change(view, context, device, body, if_match, How::Replace),
+        TwinCommand::PatchReported { device, body, base } => {
+            patch_reported(view, context, device, body, *base)
+        }
+        TwinCommand::Patch {
+            device,
+            body,
+            if_match,
+        } => change(view, context, device, body, if_match, How::Merge),
+        TwinCommand::Replace {
+            device,
+            body,
+            if_match,
+        } => change(view, context, device, body, if_match, How::Replace),
     }
 }
 
@@ -51,10 +67,17 @@ pub(crate) fn desired_version(view: &dyn View, device: &DeviceId) -> Result<u64,
 ///
 /// # Errors
 /// When the state cannot be read.
-pub(crate) fn desired(view: &dyn View, device: &DeviceId, identity: &Device) -> Result<(u64, Bytes), ViewError> {
+pub(crate) fn desired(
+    view: &dyn View,
+    device: &DeviceId,
+    identity: &Device,
+) -> Result<(u64, Bytes), ViewError> {
     let twin = Twin::load(view, device, identity.created)?;
     let root = twin.part(Part::Desired)?;
-    Ok((twin.desired_version, document::desired(&root, twin.desired_version)))
+    Ok((
+        twin.desired_version,
+        document::desired(&root, twin.desired_version),
+    ))
 }
 
 /// Changes tags and desired properties as part of another command; writes nothing if `change` names no section.
@@ -95,19 +118,40 @@ fn apply_to(
 fn get(view: &dyn View, context: &Context<'_>, device: &DeviceId) -> Result<Decision, Refused> {
     let identity = registry::require(view, device)?;
     let twin = Twin::load(view, device, identity.created)?;
-    Ok(Decision::reply(shown(view, context, device, &identity, &twin)?))
+    Ok(Decision::reply(shown(
+        view, context, device, &identity, &twin,
+    )?))
 }
 
-fn shown(view: &dyn View, context: &Context<'_>, device: &DeviceId, identity: &Device, twin: &Twin) -> Result<Reply, ViewError> {
-    Ok(Reply::Json { body: document::for_service(view, context, device, identity, twin)?, etag: twin.etag_text() })
+fn shown(
+    view: &dyn View,
+    context: &Context<'_>,
+    device: &DeviceId,
+    identity: &Device,
+    twin: &Twin,
+) -> Result<Reply, ViewError> {
+    Ok(Reply::Json {
+        body: document::for_service(view, context, device, identity, twin)?,
+        etag: twin.etag_text(),
+    })
 }
 
-fn get_by_device(view: &dyn View, context: &Context<'_>, device: &DeviceId) -> Result<Decision, Refused> {
+fn get_by_device(
+    view: &dyn View,
+    context: &Context<'_>,
+    device: &DeviceId,
+) -> Result<Decision, Refused> {
     let identity = require_enabled(view, device)?;
     let twin = Twin::load(view, device, identity.created)?;
     let body = document::for_device(&twin)?;
-    let mut decision = Decision::reply(Reply::Json { body, etag: String::new() });
-    decision.presence.push(PresenceChange::Activity { device: device.clone(), at: context.now });
+    let mut decision = Decision::reply(Reply::Json {
+        body,
+        etag: String::new(),
+    });
+    decision.presence.push(PresenceChange::Activity {
+        device: device.clone(),
+        at: context.now,
+    });
     Ok(decision)
 }
 
@@ -115,7 +159,9 @@ fn require_enabled(view: &dyn View, device: &DeviceId) -> Result<Device, Refused
     let identity = registry::require(view, device)?;
     match identity.status {
         Status::Enabled => Ok(identity),
-        Status::Disabled => Err(Reject::new(ErrorCode::DeviceDisabled, "the device is disabled").into()),
+        Status::Disabled => {
+            Err(Reject::new(ErrorCode::DeviceDisabled, "the device is disabled").into())
+        }
     }
 }
 
@@ -140,8 +186,13 @@ fn patch_reported(
     root.merge(patch, Stamp(context.now, twin.reported_version));
     twin.set_part(Part::Reported, &root)?;
     let mut decision = Decision::reply(Reply::ReportedVersion(twin.reported_version));
-    decision.writes.put(keys::twin(device), stored::encode(&twin));
-    decision.presence.push(PresenceChange::Activity { device: device.clone(), at: context.now });
+    decision
+        .writes
+        .put(keys::twin(device), stored::encode(&twin));
+    decision.presence.push(PresenceChange::Activity {
+        device: device.clone(),
+        at: context.now,
+    });
     Ok(decision)
 }
 

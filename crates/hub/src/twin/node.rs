@@ -26,12 +26,12 @@ pub(super) enum Node {
     Branch(Branch),
 }
 
-/// The name under which a stored branch keeps its own stamp; no member can be named so.
-const OWN_STAMP: &str = "$";
-
 impl Branch {
     pub fn empty(stamp: Stamp) -> Self {
-        Branch { stamp, members: BTreeMap::new() }
+        Branch {
+            stamp,
+            members: BTreeMap::new(),
+        }
     }
 
     /// A branch that holds `content` and nothing else, stamped throughout.
@@ -53,7 +53,8 @@ impl Branch {
                 Json::Object(patch) => match self.members.get_mut(&name) {
                     Some(Node::Branch(branch)) => branch.merge(patch, stamp),
                     _ => {
-                        self.members.insert(name, Node::Branch(Branch::new(patch, stamp)));
+                        self.members
+                            .insert(name, Node::Branch(Branch::new(patch, stamp)));
                     }
                 },
                 value => {
@@ -67,13 +68,17 @@ impl Branch {
     ///
     /// Source: data-plane notes section 12.1.
     pub fn size(&self) -> usize {
-        self.members.iter().map(|(name, node)| characters(name) + node.size()).sum()
+        self.members
+            .iter()
+            .map(|(name, node)| characters(name) + node.size())
+            .sum()
     }
 
     /// Bytes of the content as JSON text.
     pub fn text_size(&self) -> usize {
         let mut counter = Counter(0);
-        serde_json::to_writer(&mut counter, &Content(self)).expect("counting cannot fail and names are strings");
+        serde_json::to_writer(&mut counter, &Content(self))
+            .expect("counting cannot fail and names are strings");
         counter.0
     }
 }
@@ -94,13 +99,19 @@ fn value_size(value: &Json) -> usize {
         Json::Number(_) => 8,
         Json::Text(text) => characters(text),
         Json::Array(items) => items.iter().map(value_size).sum(),
-        Json::Object(members) => members.iter().map(|(name, value)| characters(name) + value_size(value)).sum(),
+        Json::Object(members) => members
+            .iter()
+            .map(|(name, value)| characters(name) + value_size(value))
+            .sum(),
     }
 }
 
 /// UTF-8 bytes without control characters.
 fn characters(text: &str) -> usize {
-    text.chars().filter(|c| !c.is_control()).map(char::len_utf8).sum()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .map(char::len_utf8)
+        .sum()
 }
 
 struct Counter(usize);
@@ -113,167 +124,6 @@ impl std::io::Write for Counter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-/// Serializes as the plain content.
-pub(super) struct Content<'a>(pub &'a Branch);
-
-impl Serialize for Content<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.members.len()))?;
-        put_content(&mut map, self.0)?;
-        map.end()
-    }
-}
-
-fn put_content<M: SerializeMap>(map: &mut M, branch: &Branch) -> Result<(), M::Error> {
-    for (name, node) in &branch.members {
-        match node {
-            Node::Leaf(value, _) => map.serialize_entry(name, value)?,
-            Node::Branch(branch) => map.serialize_entry(name, &Content(branch))?,
-        }
-    }
-    Ok(())
-}
-
-/// Serializes as the content with `$metadata` (if asked for) and `$version`.
-pub(super) struct Section<'a> {
-    pub root: &'a Branch,
-    pub version: u64,
-    pub metadata: Option<Versions>,
-}
-
-/// Whether `$metadata` names the version of each change: desired properties do, reported ones do not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Versions {
-    Shown,
-    Hidden,
-}
-
-impl Serialize for Section<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        put_content(&mut map, self.root)?;
-        if let Some(versions) = self.metadata {
-            map.serialize_entry("$metadata", &Metadata { branch: self.root, versions })?;
-        }
-        map.serialize_entry("$version", &self.version)?;
-        map.end()
-    }
-}
-
-struct Metadata<'a> {
-    branch: &'a Branch,
-    versions: Versions,
-}
-
-impl Serialize for Metadata<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        put_stamp(&mut map, self.branch.stamp, self.versions)?;
-        for (name, node) in &self.branch.members {
-            match node {
-                Node::Leaf(_, stamp) => map.serialize_entry(name, &Shown { stamp: *stamp, versions: self.versions })?,
-                Node::Branch(branch) => map.serialize_entry(name, &Metadata { branch, versions: self.versions })?,
-            }
-        }
-        map.end()
-    }
-}
-
-struct Shown {
-    stamp: Stamp,
-    versions: Versions,
-}
-
-impl Serialize for Shown {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        put_stamp(&mut map, self.stamp, self.versions)?;
-        map.end()
-    }
-}
-
-fn put_stamp<M: SerializeMap>(map: &mut M, stamp: Stamp, versions: Versions) -> Result<(), M::Error> {
-    map.serialize_entry("$lastUpdated", &iso(stamp.0))?;
-    if versions == Versions::Shown {
-        map.serialize_entry("$lastUpdatedVersion", &stamp.1)?;
-    }
-    Ok(())
-}
-
-// The stored form: a leaf is `[value, milliseconds, version]`, a branch an object with its stamp under `$`.
-
-impl Serialize for Branch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.members.len() + 1))?;
-        map.serialize_entry(OWN_STAMP, &self.stamp)?;
-        for (name, node) in &self.members {
-            map.serialize_entry(name, node)?;
-        }
-        map.end()
-    }
-}
-
-impl Serialize for Node {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Node::Branch(branch) => branch.serialize(serializer),
-            Node::Leaf(value, stamp) => {
-                let mut leaf = serializer.serialize_tuple(3)?;
-                leaf.serialize_element(value)?;
-                leaf.serialize_element(&stamp.0)?;
-                leaf.serialize_element(&stamp.1)?;
-                leaf.end()
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Branch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Node::deserialize(deserializer)? {
-            Node::Branch(branch) => Ok(branch),
-            Node::Leaf(..) => Err(D::Error::custom("a section is an object")),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a stored leaf or branch of a twin")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        let value = items.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
-        let at = items.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
-        let version = items.next_element()?.ok_or_else(|| A::Error::invalid_length(2, &self))?;
-        Ok(Node::Leaf(value, Stamp(at, version)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut stamp = None;
-        let mut members = BTreeMap::new();
-        while let Some(name) = entries.next_key::<String>()? {
-            if name == OWN_STAMP {
-                stamp = Some(entries.next_value()?);
-            } else {
-                members.insert(name, entries.next_value()?);
-            }
-        }
-        let stamp = stamp.ok_or_else(|| A::Error::missing_field(OWN_STAMP))?;
-        Ok(Node::Branch(Branch { stamp, members }))
     }
 }
 
@@ -296,7 +146,11 @@ mod tests {
     }
 
     fn metadata(branch: &Branch) -> Value {
-        serde_json::to_value(Metadata { branch, versions: Versions::Shown }).unwrap()
+        serde_json::to_value(Metadata {
+            branch,
+            versions: Versions::Shown,
+        })
+        .unwrap()
     }
 
     fn check_merge(before: Value, patch: Value, after: Value) {
@@ -307,22 +161,45 @@ mod tests {
 
     #[test]
     fn merging_follows_json_merge_patch() {
-        check_merge(json!({"a": 1}), json!({"a": 2, "b": true}), json!({"a": 2, "b": true}));
+        check_merge(
+            json!({"a": 1}),
+            json!({"a": 2, "b": true}),
+            json!({"a": 2, "b": true}),
+        );
         check_merge(json!({"a": 1, "b": 2}), json!({"a": null}), json!({"b": 2}));
-        check_merge(json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": null, "d": 3}}), json!({"a": {"c": 2, "d": 3}}));
-        check_merge(json!({"a": [1, 2]}), json!({"a": [{"b": null}]}), json!({"a": [{"b": null}]}));
+        check_merge(
+            json!({"a": {"b": 1, "c": 2}}),
+            json!({"a": {"b": null, "d": 3}}),
+            json!({"a": {"c": 2, "d": 3}}),
+        );
+        check_merge(
+            json!({"a": [1, 2]}),
+            json!({"a": [{"b": null}]}),
+            json!({"a": [{"b": null}]}),
+        );
         check_merge(json!({"a": {"b": 1}}), json!({"a": [1]}), json!({"a": [1]}));
-        check_merge(json!({"a": 1}), json!({"a": {"b": null, "c": {"d": null}}}), json!({"a": {"c": {}}}));
+        check_merge(
+            json!({"a": 1}),
+            json!({"a": {"b": null, "c": {"d": null}}}),
+            json!({"a": {"c": {}}}),
+        );
         check_merge(json!({}), json!({"gone": null}), json!({}));
     }
 
     #[test]
     fn containers_are_stamped_with_their_descendants_and_keep_that_after_deletions() {
-        let mut branch = Branch::new(members(json!({"a": {"x": 1, "y": 2}, "b": {"z": 3}})), stamp(1));
+        let mut branch = Branch::new(
+            members(json!({"a": {"x": 1, "y": 2}, "b": {"z": 3}})),
+            stamp(1),
+        );
         branch.merge(members(json!({"a": {"x": null}})), stamp(2));
         let shown = metadata(&branch);
         for (pointer, version) in [("", 2), ("/a", 2), ("/a/y", 1), ("/b", 1), ("/b/z", 1)] {
-            assert_eq!(shown.pointer(&format!("{pointer}/$lastUpdatedVersion")), Some(&json!(version)), "{pointer}");
+            assert_eq!(
+                shown.pointer(&format!("{pointer}/$lastUpdatedVersion")),
+                Some(&json!(version)),
+                "{pointer}"
+            );
         }
         assert_eq!(shown.pointer("/a/x"), None);
         assert_eq!(shown["$lastUpdated"], "1970-01-01T00:00:00.002Z");
@@ -331,7 +208,11 @@ mod tests {
     #[test]
     fn reported_metadata_shows_no_versions() {
         let root = Branch::new(members(json!({"a": {"b": 1}})), stamp(1));
-        let section = Section { root: &root, version: 7, metadata: Some(Versions::Hidden) };
+        let section = Section {
+            root: &root,
+            version: 7,
+            metadata: Some(Versions::Hidden),
+        };
         let text = serde_json::to_string(&section).unwrap();
         assert!(!text.contains("$lastUpdatedVersion"), "{text}");
         assert!(text.ends_with(r#","$version":7}"#), "{text}");
@@ -349,7 +230,11 @@ mod tests {
             (json!({"a": "x\u{1}\u{85}y"}), 1 + 2),
             (json!({"ü": "ü"}), 4),
         ] {
-            assert_eq!(Branch::new(members(value.clone()), stamp(1)).size(), size, "{value}");
+            assert_eq!(
+                Branch::new(members(value.clone()), stamp(1)).size(),
+                size,
+                "{value}"
+            );
         }
     }
 
@@ -362,13 +247,19 @@ mod tests {
         let inside = content.as_object().unwrap_or(&empty);
         assert_eq!(metadata.as_object().unwrap().len(), inside.len() + 2);
         for (name, value) in inside {
-            assert!(metadata[name]["$lastUpdatedVersion"].as_u64().unwrap() <= version, "{name} is newer than its container");
+            assert!(
+                metadata[name]["$lastUpdatedVersion"].as_u64().unwrap() <= version,
+                "{name} is newer than its container"
+            );
             assert_mirrors(value, &metadata[name], newest);
         }
     }
 
     fn has_null(value: &Value) -> bool {
-        value.is_null() || value.as_object().is_some_and(|members| members.values().any(has_null))
+        value.is_null()
+            || value
+                .as_object()
+                .is_some_and(|members| members.values().any(has_null))
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -380,7 +271,9 @@ mod tests {
             "[a-z]{0,3}".prop_map(Value::from),
             Just(json!([null, {"x": null}])),
         ];
-        leaf.prop_recursive(4, 24, 4, |inner| proptest::collection::btree_map("[a-c]", inner, 0..4).prop_map(|map| json!(map)))
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            proptest::collection::btree_map("[a-c]", inner, 0..4).prop_map(|map| json!(map))
+        })
     }
 
     fn any_patch() -> impl Strategy<Value = Value> {

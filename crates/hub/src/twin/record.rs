@@ -42,13 +42,19 @@ impl Twin {
     }
 
     /// The stored twin, or a new one.
-    pub fn load(view: &dyn View, device: &DeviceId, created: UnixMillis) -> Result<Self, ViewError> {
+    pub fn load(
+        view: &dyn View,
+        device: &DeviceId,
+        created: UnixMillis,
+    ) -> Result<Self, ViewError> {
         Ok(Self::stored(view, device)?.unwrap_or_else(|| Twin::new(created)))
     }
 
     /// `None` while the twin is as new.
     pub fn stored(view: &dyn View, device: &DeviceId) -> Result<Option<Self>, ViewError> {
-        view.get(&keys::twin(device))?.map(|bytes| stored::decode("twin", &bytes)).transpose()
+        view.get(&keys::twin(device))?
+            .map(|bytes| stored::decode("twin", &bytes))
+            .transpose()
     }
 
     pub fn part(&self, part: Part) -> Result<Branch, ViewError> {
@@ -57,7 +63,8 @@ impl Twin {
             Part::Desired => &self.desired,
             Part::Reported => &self.reported,
         };
-        serde_json::from_str(text.get()).map_err(|error| ViewError(format!("twin: {part:?}: {error}")))
+        serde_json::from_str(text.get())
+            .map_err(|error| ViewError(format!("twin: {part:?}: {error}")))
     }
 
     /// Stores a part after checking its size.
@@ -101,21 +108,47 @@ mod tests {
     fn a_twin_stored_by_version_1_opens_for_ever() {
         let device = DeviceId::parse("d1").unwrap();
         let mut view = MemoryView::default();
-        view.0.insert(keys::twin(&device).into(), Bytes::from_static(VERSION_1.as_bytes()));
+        view.0.insert(
+            keys::twin(&device).into(),
+            Bytes::from_static(VERSION_1.as_bytes()),
+        );
         let twin = Twin::stored(&view, &device).unwrap().unwrap();
-        assert_eq!((twin.etag, twin.version, twin.desired_version, twin.reported_version), (3, 7, 2, 4));
-        assert_eq!(twin.part(Part::Desired).unwrap().stamp, Stamp(UnixMillis(1_700_000_001_000), 2));
-        assert_eq!(twin.part(Part::Tags).unwrap().size(), "site".len() + "berlin".len());
+        assert_eq!(
+            (
+                twin.etag,
+                twin.version,
+                twin.desired_version,
+                twin.reported_version
+            ),
+            (3, 7, 2, 4)
+        );
+        assert_eq!(
+            twin.part(Part::Desired).unwrap().stamp,
+            Stamp(UnixMillis(1_700_000_001_000), 2)
+        );
+        assert_eq!(
+            twin.part(Part::Tags).unwrap().size(),
+            "site".len() + "berlin".len()
+        );
         assert_eq!(twin.part(Part::Reported).unwrap().size(), 4 + 8 + 1 + 4);
-        assert_eq!(stored::encode(&twin), VERSION_1.as_bytes(), "today's form is still version 1");
+        assert_eq!(
+            stored::encode(&twin),
+            VERSION_1.as_bytes(),
+            "today's form is still version 1"
+        );
     }
 
     #[test]
     fn unknown_versions_and_broken_bytes_are_named_and_not_guessed() {
         let device = DeviceId::parse("d1").unwrap();
-        for (bytes, why) in [(&b"\x02{}"[..], "version 2"), (b"", "empty"), (b"\x01{}", "missing field")] {
+        for (bytes, why) in [
+            (&b"\x02{}"[..], "version 2"),
+            (b"", "empty"),
+            (b"\x01{}", "missing field"),
+        ] {
             let mut view = MemoryView::default();
-            view.0.insert(keys::twin(&device).into(), Bytes::from_static(bytes));
+            view.0
+                .insert(keys::twin(&device).into(), Bytes::from_static(bytes));
             let error = Twin::stored(&view, &device).unwrap_err().to_string();
             assert!(error.contains("twin") && error.contains(why), "{error}");
         }
@@ -124,7 +157,10 @@ mod tests {
     #[test]
     fn a_new_twin_has_version_2_and_the_first_etag() {
         let twin = Twin::new(UnixMillis(5));
-        assert_eq!((twin.version, twin.desired_version, twin.reported_version), (2, 1, 1));
+        assert_eq!(
+            (twin.version, twin.desired_version, twin.reported_version),
+            (2, 1, 1)
+        );
         assert_eq!(twin.etag_text(), "AAAAAAAAAAE=");
     }
 }

@@ -50,19 +50,28 @@ pub(super) fn accept(part: Part, value: Json) -> Result<Members, Reject> {
 pub(super) fn check_size(part: Part, root: &Branch) -> Result<(), Reject> {
     let (size, max) = (root.size(), part.bytes_max());
     if size > max {
-        let text = format!("the {} would have {size} bytes; the limit is {max}", part.name());
+        let text = format!(
+            "the {} would have {size} bytes; the limit is {max}",
+            part.name()
+        );
         return Err(Reject::new(ErrorCode::MessageTooLarge, text));
     }
     let (size, max) = (root.text_size(), max * limits::TWIN_TEXT_FACTOR_MAX);
     if size > max {
-        let text = format!("the {} would have {size} bytes as JSON text; the limit is {max}", part.name());
+        let text = format!(
+            "the {} would have {size} bytes as JSON text; the limit is {max}",
+            part.name()
+        );
         return Err(Reject::new(ErrorCode::MessageTooLarge, text));
     }
     Ok(())
 }
 
 fn invalid(part: Part, why: impl std::fmt::Display) -> Reject {
-    Reject::new(ErrorCode::ArgumentInvalid, format!("the {} {why}", part.name()))
+    Reject::new(
+        ErrorCode::ArgumentInvalid,
+        format!("the {} {why}", part.name()),
+    )
 }
 
 fn check_members(part: Part, members: &Members, levels_left: usize) -> Result<(), Reject> {
@@ -78,33 +87,63 @@ fn check_name(part: Part, name: &str) -> Result<(), Reject> {
         return Err(invalid(part, "have a member without a name"));
     }
     if name.len() > limits::TWIN_KEY_BYTES_MAX {
-        return Err(invalid(part, format_args!("have a name longer than {} bytes", limits::TWIN_KEY_BYTES_MAX)));
+        return Err(invalid(
+            part,
+            format_args!(
+                "have a name longer than {} bytes",
+                limits::TWIN_KEY_BYTES_MAX
+            ),
+        ));
     }
-    if name.chars().any(|c| c.is_control() || matches!(c, '.' | '$' | ' ')) {
-        return Err(invalid(part, "have a name with a control character, '.', '$' or a space"));
+    if name
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '.' | '$' | ' '))
+    {
+        return Err(invalid(
+            part,
+            "have a name with a control character, '.', '$' or a space",
+        ));
     }
     Ok(())
 }
 
 fn check_value(part: Part, value: &Json, levels_left: usize) -> Result<(), Reject> {
     let inside = || {
-        let too_deep = || invalid(part, format_args!("nest deeper than {} levels", limits::TWIN_DEPTH_MAX));
+        let too_deep = || {
+            invalid(
+                part,
+                format_args!("nest deeper than {} levels", limits::TWIN_DEPTH_MAX),
+            )
+        };
         levels_left.checked_sub(1).ok_or_else(too_deep)
     };
     match value {
         Json::Null | Json::Bool(_) => Ok(()),
         Json::Number(number) => {
             let allowed = limits::TWIN_INTEGER_MIN..=limits::TWIN_INTEGER_MAX;
-            let fits = number.is_f64() || number.as_i64().is_some_and(|integer| allowed.contains(&integer));
-            if fits { Ok(()) } else { Err(integer_out_of_range(part)) }
+            let fits = number.is_f64()
+                || number
+                    .as_i64()
+                    .is_some_and(|integer| allowed.contains(&integer));
+            if fits {
+                Ok(())
+            } else {
+                Err(integer_out_of_range(part))
+            }
         }
-        Json::Text(text) if text.len() > limits::TWIN_STRING_BYTES_MAX => {
-            Err(invalid(part, format_args!("have a string longer than {} bytes", limits::TWIN_STRING_BYTES_MAX)))
-        }
+        Json::Text(text) if text.len() > limits::TWIN_STRING_BYTES_MAX => Err(invalid(
+            part,
+            format_args!(
+                "have a string longer than {} bytes",
+                limits::TWIN_STRING_BYTES_MAX
+            ),
+        )),
         Json::Text(_) => Ok(()),
         Json::Array(items) => {
             let levels_left = inside()?;
-            items.iter().try_for_each(|item| check_value(part, item, levels_left))
+            items
+                .iter()
+                .try_for_each(|item| check_value(part, item, levels_left))
         }
         Json::Object(members) => check_members(part, members, inside()?),
     }
@@ -133,7 +172,10 @@ mod tests {
     }
 
     fn nested(levels: usize) -> Value {
-        (0..levels).fold(json!({"property": "value"}), |inner, _| json!({ "level": inner }))
+        (0..levels).fold(
+            json!({"property": "value"}),
+            |inner, _| json!({ "level": inner }),
+        )
     }
 
     #[test]
@@ -145,7 +187,17 @@ mod tests {
 
     #[test]
     fn names_exclude_dots_dollars_spaces_control_characters_and_nothing() {
-        for bad in ["", "a.b", "$a", "a$b", "a b", "a\u{0}", "a\u{7f}", "a\u{85}", &"k".repeat(1025)] {
+        for bad in [
+            "",
+            "a.b",
+            "$a",
+            "a$b",
+            "a b",
+            "a\u{0}",
+            "a\u{7f}",
+            "a\u{85}",
+            &"k".repeat(1025),
+        ] {
             check_invalid(json!({ bad: 1 }));
             check_invalid(json!({"a": { bad: null }}));
             check_invalid(json!({"a": [{ bad: 1 }]}));
@@ -157,7 +209,8 @@ mod tests {
 
     #[test]
     fn read_only_members_are_dropped_at_the_top_and_refused_below() {
-        let members = accepted(json!({"$version": "x", "$metadata": {"$lastUpdated": 1}, "a": 1})).unwrap();
+        let members =
+            accepted(json!({"$version": "x", "$metadata": {"$lastUpdated": 1}, "a": 1})).unwrap();
         assert_eq!(members.into_keys().collect::<Vec<_>>(), ["a"]);
         check_invalid(json!({"a": {"$version": 1}}));
         check_invalid(json!({"$other": 1}));
@@ -205,15 +258,25 @@ mod tests {
     fn each_part_is_limited_to_its_documented_size() {
         for (part, kib) in [(Part::Tags, 8), (Part::Desired, 32), (Part::Reported, 32)] {
             assert_eq!(size_verdict(part, filled(kib * 1024)), None, "{part:?}");
-            assert_eq!(size_verdict(part, filled(kib * 1024 + 1)), Some(ErrorCode::MessageTooLarge), "{part:?}");
+            assert_eq!(
+                size_verdict(part, filled(kib * 1024 + 1)),
+                Some(ErrorCode::MessageTooLarge),
+                "{part:?}"
+            );
         }
     }
 
     #[test]
     fn what_the_documented_rule_counts_as_nothing_is_limited_too() {
         let nothing = json!({"a": vec![Value::Null; 200_000]});
-        assert_eq!(size_verdict(Part::Reported, nothing), Some(ErrorCode::MessageTooLarge));
+        assert_eq!(
+            size_verdict(Part::Reported, nothing),
+            Some(ErrorCode::MessageTooLarge)
+        );
         let invisible = json!({"a": vec!["\u{1}".repeat(4096); 40]});
-        assert_eq!(size_verdict(Part::Tags, invisible), Some(ErrorCode::MessageTooLarge));
+        assert_eq!(
+            size_verdict(Part::Tags, invisible),
+            Some(ErrorCode::MessageTooLarge)
+        );
     }
 }

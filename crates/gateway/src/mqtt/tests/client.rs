@@ -24,7 +24,12 @@ pub fn id(n: u16) -> NonZeroU16 {
 
 /// A token of `device` that is valid for an hour.
 pub fn token(device: &str) -> String {
-    wire::sas::make(&format!("myhub.example/devices/{device}"), KEY, None, NOW_S + 3600)
+    wire::sas::make(
+        &format!("myhub.example/devices/{device}"),
+        KEY,
+        None,
+        NOW_S + 3600,
+    )
 }
 
 /// CONNECT as the Python SDK writes it.
@@ -36,14 +41,21 @@ pub fn connect_with(device: &str, token: &str) -> Connect {
     Connect {
         keep_alive: 60,
         client_id: device.to_owned().into(),
-        username: Some(format!("myhub.example/{device}/?api-version=2019-10-01&DeviceClientType=py").into()),
+        username: Some(
+            format!("myhub.example/{device}/?api-version=2019-10-01&DeviceClientType=py").into(),
+        ),
         password: Some(token.to_owned().into()),
         ..Connect::default()
     }
 }
 
 pub fn with_will(mut connect: Connect, topic: &str, body: &'static str, retain: bool) -> Connect {
-    connect.last_will = Some(LastWill { qos: QoS::AtLeastOnce, retain, topic: topic.to_owned().into(), message: body.into() });
+    connect.last_will = Some(LastWill {
+        qos: QoS::AtLeastOnce,
+        retain,
+        topic: topic.to_owned().into(),
+        message: body.into(),
+    });
     connect
 }
 
@@ -53,11 +65,19 @@ pub fn telemetry(packet_id: u16, body: &str) -> Packet {
 
 /// QoS 1, or 0 for packet id 0.
 pub fn publish(topic: &str, packet_id: u16, body: &str) -> Packet {
-    crate::mqtt::session::publish(topic.to_owned(), body.to_owned().into(), NonZeroU16::new(packet_id), false)
+    crate::mqtt::work::publish(
+        topic.to_owned(),
+        body.to_owned().into(),
+        NonZeroU16::new(packet_id),
+        false,
+    )
 }
 
 pub fn subscribe(packet_id: u16, filter: &str, qos: QoS) -> Packet {
-    Packet::Subscribe { packet_id: id(packet_id), topic_filters: vec![(filter.to_owned().into(), qos)] }
+    Packet::Subscribe {
+        packet_id: id(packet_id),
+        topic_filters: vec![(filter.to_owned().into(), qos)],
+    }
 }
 
 pub fn bytes(packet: Packet) -> BytesMut {
@@ -81,9 +101,25 @@ pub async fn server() -> Server {
 pub async fn server_with(tls: Option<Arc<rustls::ServerConfig>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (backend, metrics, stop) = (Fake::new(), Arc::new(Metrics::default()), watch::Sender::new(false));
-    let task = tokio::spawn(serve(listener, tls, backend.clone(), metrics.clone(), stop.subscribe()));
-    Server { address, backend, metrics, stop, task }
+    let (backend, metrics, stop) = (
+        Fake::new(),
+        Arc::new(Metrics::default()),
+        watch::Sender::new(false),
+    );
+    let task = tokio::spawn(serve(
+        listener,
+        tls,
+        backend.clone(),
+        metrics.clone(),
+        stop.subscribe(),
+    ));
+    Server {
+        address,
+        backend,
+        metrics,
+        stop,
+        task,
+    }
 }
 
 impl Server {
@@ -107,7 +143,9 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the backend never got there");
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the backend never got there");
     }
 }
 
@@ -119,7 +157,11 @@ pub struct Client<IO> {
 
 impl<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<IO> {
     pub fn new(io: IO) -> Self {
-        Client { io, codec: Codec::new(0), buffer: BytesMut::new() }
+        Client {
+            io,
+            codec: Codec::new(0),
+            buffer: BytesMut::new(),
+        }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
@@ -150,7 +192,9 @@ impl<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<IO> {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("nothing came")
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("nothing came")
     }
 
     pub async fn expect(&mut self, packet: Packet) {
@@ -186,9 +230,17 @@ impl<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<IO> {
 
     pub async fn subscribe(&mut self, filter: &str, qos: QoS) {
         self.send(subscribe(9, filter, qos)).await;
-        let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let granted = if qos == QoS::AtMostOnce {
+            QoS::AtMostOnce
+        } else {
+            QoS::AtLeastOnce
+        };
         let status = vec![rmqtt_codec::v3::SubscribeReturnCode::Success(granted)];
-        self.expect(Packet::SubscribeAck { packet_id: id(9), status }).await;
+        self.expect(Packet::SubscribeAck {
+            packet_id: id(9),
+            status,
+        })
+        .await;
     }
 
     pub async fn closed(&mut self) {

@@ -49,7 +49,10 @@ async fn a_positively_refused_identity_is_code_5() {
         connect_with("d1", "not a token"),
         connect("unknown"),
         connect("disabled"),
-        Connect { password: None, ..connect("d1") },
+        Connect {
+            password: None,
+            ..connect("d1")
+        },
         Connect {
             client_id: "d1/m1".into(),
             username: Some("myhub.example/d1/m1/?api-version=2021-04-12".into()),
@@ -64,10 +67,44 @@ async fn a_positively_refused_identity_is_code_5() {
 #[tokio::test]
 async fn malformed_logins_have_their_own_codes() {
     let server = server().await;
-    check(&server, Connect { client_id: "d2".into(), ..connect("d1") }, 2).await;
-    check(&server, Connect { client_id: "a b".into(), username: Some("h/a b/".into()), ..connect("d1") }, 2).await;
-    check(&server, Connect { username: Some("myhub.example".into()), ..connect("d1") }, 4).await;
-    check(&server, Connect { username: None, password: None, ..connect("d1") }, 4).await;
+    check(
+        &server,
+        Connect {
+            client_id: "d2".into(),
+            ..connect("d1")
+        },
+        2,
+    )
+    .await;
+    check(
+        &server,
+        Connect {
+            client_id: "a b".into(),
+            username: Some("h/a b/".into()),
+            ..connect("d1")
+        },
+        2,
+    )
+    .await;
+    check(
+        &server,
+        Connect {
+            username: Some("myhub.example".into()),
+            ..connect("d1")
+        },
+        4,
+    )
+    .await;
+    check(
+        &server,
+        Connect {
+            username: None,
+            password: None,
+            ..connect("d1")
+        },
+        4,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -81,9 +118,15 @@ async fn trouble_on_our_side_is_code_3_and_never_5() {
     check(&server, unknown_hub, 3).await;
     for failure in [
         CallError::Send(SendError::FailingOver { retry_after_ms: 1 }),
-        CallError::Send(SendError::Unavailable { why: "full".into(), retry_after_ms: 1 }),
+        CallError::Send(SendError::Unavailable {
+            why: "full".into(),
+            retry_after_ms: 1,
+        }),
         CallError::Send(SendError::OutcomeUnknown { why: "cut".into() }),
-        CallError::Reject(Reject::new(ErrorCode::IotHubUnauthorized, "the identity changed")),
+        CallError::Reject(Reject::new(
+            ErrorCode::IotHubUnauthorized,
+            "the identity changed",
+        )),
     ] {
         server.backend.state.lock().failure = Some(failure);
         check(&server, connect("d1"), 3).await;
@@ -101,13 +144,21 @@ async fn a_client_that_names_no_hub_finds_the_one_its_token_names_or_the_only_on
     check(&server, by("127.0.0.1", "myhub.example/devices/d1"), 0).await;
     check(&server, by("127.0.0.1:8883", "127.0.0.1/devices/d1"), 0).await;
     check(&server, by("localhost", "localhost/devices/d1"), 0).await;
-    check(&server, by("gateway.example", "myhub.example/devices/d1"), 0).await;
+    check(
+        &server,
+        by("gateway.example", "myhub.example/devices/d1"),
+        0,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn other_protocol_versions_are_code_1() {
     let server = server().await;
-    for connect in [&b"\x10\x0e\0\x06MQIsdp\x03\0\0\x3c\0\0"[..], b"\x10\x0d\0\x04MQTT\x05\x02\0\x3c\0\0\0"] {
+    for connect in [
+        &b"\x10\x0e\0\x06MQIsdp\x03\0\0\x3c\0\0"[..],
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\x3c\0\0\0",
+    ] {
         let mut client = server.dial().await;
         client.write(connect).await;
         if connect[3] == 6 {
@@ -122,7 +173,10 @@ async fn other_protocol_versions_are_code_1() {
 
 fn refused(refusal: Refusal) -> rmqtt_codec::v3::Packet {
     let return_code = (refusal as u8).try_into().unwrap();
-    rmqtt_codec::v3::Packet::ConnectAck(rmqtt_codec::v3::ConnectAck { return_code, session_present: false })
+    rmqtt_codec::v3::Packet::ConnectAck(rmqtt_codec::v3::ConnectAck {
+        return_code,
+        session_present: false,
+    })
 }
 
 #[tokio::test]
@@ -133,16 +187,34 @@ async fn a_newer_connection_takes_over() {
     first.closed().await;
     second.ping().await;
     server.until(|state| state.sessions.len() == 1).await;
-    assert!(server.backend.state.lock().closed.is_empty(), "the hub knows already that the first is gone");
+    assert!(
+        server.backend.state.lock().closed.is_empty(),
+        "the hub knows already that the first is gone"
+    );
 }
 
 #[tokio::test]
 async fn the_hub_may_close_a_session() {
     let server = server().await;
-    for why in [CloseReason::Deleted, CloseReason::Disabled, CloseReason::KeysChanged] {
+    for why in [
+        CloseReason::Deleted,
+        CloseReason::Disabled,
+        CloseReason::KeysChanged,
+    ] {
         let mut client = server.client(connect("d1")).await;
-        let connection = server.backend.state.lock().sessions.last().unwrap().connection;
-        server.backend.deliver("d1", |device| Effect::Close { device, connection, why });
+        let connection = server
+            .backend
+            .state
+            .lock()
+            .sessions
+            .last()
+            .unwrap()
+            .connection;
+        server.backend.deliver("d1", |device| Effect::Close {
+            device,
+            connection,
+            why,
+        });
         client.closed().await;
     }
 }
@@ -151,21 +223,41 @@ async fn the_hub_may_close_a_session() {
 async fn subscriptions_outlive_the_connection_and_the_gateway_unless_the_session_is_clean() {
     let server = server().await;
     let mut client = server.client(connect("d1")).await;
-    client.subscribe("$iothub/twin/res/#", QoS::AtLeastOnce).await;
-    client.subscribe("devices/d1/messages/devicebound/#", QoS::ExactlyOnce).await;
+    client
+        .subscribe("$iothub/twin/res/#", QoS::AtLeastOnce)
+        .await;
+    client
+        .subscribe("devices/d1/messages/devicebound/#", QoS::ExactlyOnce)
+        .await;
     drop(client);
     server.until(|state| state.closed.len() == 1).await;
 
     let mut again = server.dial().await;
     assert_eq!(again.connect(connect("d1")).await, (0, true));
-    again.send(publish("$iothub/twin/GET/?$rid=1", 0, " ")).await;
+    again
+        .send(publish("$iothub/twin/GET/?$rid=1", 0, " "))
+        .await;
     assert_eq!(again.published().await.0, "$iothub/twin/res/200/?$rid=1");
     server.backend.queue("d1", "t1", false);
     assert_eq!(again.published().await.1, "t1");
 
     let mut clean = server.dial().await;
-    assert_eq!(clean.connect(Connect { clean_session: true, ..connect("d1") }).await, (0, false));
-    assert!(server.backend.state.lock().devices[&device("d1")].subscriptions.is_empty());
-    clean.send(publish("$iothub/twin/GET/?$rid=2", 0, " ")).await;
+    assert_eq!(
+        clean
+            .connect(Connect {
+                clean_session: true,
+                ..connect("d1")
+            })
+            .await,
+        (0, false)
+    );
+    assert!(
+        server.backend.state.lock().devices[&device("d1")]
+            .subscriptions
+            .is_empty()
+    );
+    clean
+        .send(publish("$iothub/twin/GET/?$rid=2", 0, " "))
+        .await;
     clean.ping().await;
 }

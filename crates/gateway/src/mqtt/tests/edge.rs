@@ -20,7 +20,11 @@ use types::limits;
 fn pipe(backend: Arc<Fake>) -> (Client<DuplexStream>, Arc<Metrics>) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let metrics = Arc::new(Metrics::default());
-    let shared = Arc::new(Shared { backend, metrics: metrics.clone(), started: tokio::time::Instant::now() });
+    let shared = Arc::new(Shared {
+        backend,
+        metrics: metrics.clone(),
+        started: tokio::time::Instant::now(),
+    });
     let ticket = OpenConnections::enter(&Arc::default(), metrics.clone());
     tokio::spawn(server::plain(far, shared, ticket));
     (Client::new(near), metrics)
@@ -31,20 +35,35 @@ async fn until_closed(metrics: &Metrics, end: End) -> Duration {
     let begin = tokio::time::Instant::now();
     while metrics.closed(end) == 0 {
         tokio::time::sleep(Duration::from_millis(90)).await;
-        assert!(begin.elapsed() < Duration::from_secs(10_000), "it never ended");
+        assert!(
+            begin.elapsed() < Duration::from_secs(10_000),
+            "it never ended"
+        );
     }
     begin.elapsed()
 }
 
 fn about(expected_s: u64, took: Duration) {
     let expected = Duration::from_secs(expected_s);
-    assert!(took >= expected && took < expected + Duration::from_millis(100), "{took:?}");
+    assert!(
+        took >= expected && took < expected + Duration::from_millis(100),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_closes_the_connection_after_one_and_a_half_keep_alives() {
     let (mut client, metrics) = pipe(Fake::new());
-    assert_eq!(client.connect(Connect { keep_alive: 10, ..connect("d1") }).await.0, 0);
+    assert_eq!(
+        client
+            .connect(Connect {
+                keep_alive: 10,
+                ..connect("d1")
+            })
+            .await
+            .0,
+        0
+    );
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_secs(14)).await;
         client.ping().await;
@@ -56,9 +75,22 @@ async fn silence_closes_the_connection_after_one_and_a_half_keep_alives() {
 async fn keep_alive_is_capped_and_zero_means_the_cap() {
     for keep_alive in [0, u16::MAX] {
         let (mut client, metrics) = pipe(Fake::new());
-        assert_eq!(client.connect(Connect { keep_alive, ..connect("d1") }).await.0, 0);
+        assert_eq!(
+            client
+                .connect(Connect {
+                    keep_alive,
+                    ..connect("d1")
+                })
+                .await
+                .0,
+            0
+        );
         let took = until_closed(&metrics, End::KeepAlive).await;
-        assert_eq!(took.as_secs(), u64::from(limits::MQTT_KEEP_ALIVE_S_MAX) * 3 / 2, "{took:?}");
+        assert_eq!(
+            took.as_secs(),
+            u64::from(limits::MQTT_KEEP_ALIVE_S_MAX) * 3 / 2,
+            "{took:?}"
+        );
     }
 }
 
@@ -81,14 +113,26 @@ async fn a_lapsed_token_closes_the_connection_however_lively() {
 #[tokio::test(start_paused = true)]
 async fn connect_must_come_in_time() {
     let (_client, metrics) = pipe(Fake::new());
-    about(limits::CONNECT_TIMEOUT_MS / 1000, until_closed(&metrics, End::ConnectTimeout).await);
+    about(
+        limits::CONNECT_TIMEOUT_MS / 1000,
+        until_closed(&metrics, End::ConnectTimeout).await,
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_parked_request_is_no_silence_of_the_client() {
     let backend = Fake::new();
     let (mut client, metrics) = pipe(backend.clone());
-    assert_eq!(client.connect(Connect { keep_alive: 2, ..connect("d1") }).await.0, 0);
+    assert_eq!(
+        client
+            .connect(Connect {
+                keep_alive: 2,
+                ..connect("d1")
+            })
+            .await
+            .0,
+        0
+    );
     backend.open.send_replace(false);
     client.send(telemetry(1, "parked")).await;
     tokio::time::sleep(Duration::from_secs(12)).await;
@@ -101,11 +145,23 @@ async fn a_parked_request_is_no_silence_of_the_client() {
 async fn a_client_that_does_not_read_is_closed() {
     let backend = Fake::new();
     let (mut client, metrics) = pipe(backend.clone());
-    assert_eq!(client.connect(Connect { keep_alive: 0, ..connect("d1") }).await.0, 0);
+    assert_eq!(
+        client
+            .connect(Connect {
+                keep_alive: 0,
+                ..connect("d1")
+            })
+            .await
+            .0,
+        0
+    );
     let pings: Vec<u8> = [0xc0, 0].repeat(60_000);
     let flood = async {
         // Fails once the connection is closed.
-        while tokio::io::AsyncWriteExt::write_all(&mut client.io, &pings).await.is_ok() {}
+        while tokio::io::AsyncWriteExt::write_all(&mut client.io, &pings)
+            .await
+            .is_ok()
+        {}
         std::future::pending::<()>().await
     };
     tokio::select! {
@@ -117,7 +173,11 @@ async fn a_client_that_does_not_read_is_closed() {
 #[tokio::test]
 async fn shutdown_closes_every_socket_and_tells_the_hub() {
     let server = server().await;
-    let mut clients = vec![server.client(connect("d1")).await, server.client(connect("d2")).await, server.dial().await];
+    let mut clients = vec![
+        server.client(connect("d1")).await,
+        server.client(connect("d2")).await,
+        server.dial().await,
+    ];
     while server.metrics.connections.load(Relaxed) < 3 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -125,7 +185,10 @@ async fn shutdown_closes_every_socket_and_tells_the_hub() {
     for client in &mut clients {
         client.closed().await;
     }
-    tokio::time::timeout(Duration::from_secs(10), server.task).await.expect("it stops").unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task)
+        .await
+        .expect("it stops")
+        .unwrap();
     assert_eq!(server.backend.state.lock().closed.len(), 2);
     assert_eq!(server.metrics.connections.load(Relaxed), 0);
     assert_eq!(server.metrics.sessions.load(Relaxed), 0);
@@ -135,14 +198,19 @@ async fn shutdown_closes_every_socket_and_tells_the_hub() {
 /// A server with a certificate of its own, and that certificate.
 pub(super) fn server_config() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["myhub.example".into()]).unwrap().self_signed(&key).unwrap();
-    let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+    let cert = rcgen::CertificateParams::new(vec!["myhub.example".into()])
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], private)
+        .self_signed(&key)
         .unwrap();
+    let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![cert.der().clone()], private)
+    .unwrap();
     (Arc::new(config), cert.der().clone())
 }
 
@@ -151,14 +219,19 @@ pub(super) fn server_name() -> ServerName<'static> {
 }
 
 /// A client that trusts this certificate alone.
-pub(super) fn connector(certificate: CertificateDer<'static>, version: &'static rustls::SupportedProtocolVersion) -> TlsConnector {
+pub(super) fn connector(
+    certificate: CertificateDer<'static>,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_protocol_versions(&[version])
+    .unwrap()
+    .with_root_certificates(roots)
+    .with_no_client_auth();
     TlsConnector::from(Arc::new(config))
 }
 
@@ -168,9 +241,17 @@ async fn everything_works_over_tls_and_sni_names_the_hub() {
     let server = server_with(Some(config)).await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let stream = TcpStream::connect(server.address).await.unwrap();
-        let stream = connector(certificate.clone(), version).connect(server_name(), stream).await.unwrap();
+        let stream = connector(certificate.clone(), version)
+            .connect(server_name(), stream)
+            .await
+            .unwrap();
         let mut client = Client::new(stream);
-        let by_address = wire::sas::make("127.0.0.1/devices/d1", super::fake::KEY, None, super::fake::NOW_S + 60);
+        let by_address = wire::sas::make(
+            "127.0.0.1/devices/d1",
+            super::fake::KEY,
+            None,
+            super::fake::NOW_S + 60,
+        );
         let connect = Connect {
             username: Some("custom.name/d1/?api-version=2021-04-12".into()),
             password: Some(by_address.into()),
@@ -178,7 +259,9 @@ async fn everything_works_over_tls_and_sni_names_the_hub() {
         };
         assert_eq!(client.connect(connect).await.0, 0);
         let body = "z".repeat(100_000);
-        client.send_all([telemetry(1, &body), telemetry(2, "small")]).await;
+        client
+            .send_all([telemetry(1, &body), telemetry(2, "small")])
+            .await;
         client.expect(Packet::PublishAck { packet_id: id(1) }).await;
         client.expect(Packet::PublishAck { packet_id: id(2) }).await;
         client.send(Packet::Disconnect).await;
@@ -195,18 +278,30 @@ async fn everything_works_over_tls_and_sni_names_the_hub() {
 
 /// Reads what a TLS server says before it hangs up (an alert).
 async fn plain_open(client: &mut Client<TcpStream>) -> bool {
-    tokio::io::AsyncReadExt::read(&mut client.io, &mut [0; 64]).await.unwrap_or(0) > 0
+    tokio::io::AsyncReadExt::read(&mut client.io, &mut [0; 64])
+        .await
+        .unwrap_or(0)
+        > 0
 }
 
 #[tokio::test]
 async fn an_idle_task_is_small() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let metrics = Arc::new(Metrics::default());
-    let shared = Arc::new(Shared { backend: Fake::new(), metrics: metrics.clone(), started: tokio::time::Instant::now() });
+    let shared = Arc::new(Shared {
+        backend: Fake::new(),
+        metrics: metrics.clone(),
+        started: tokio::time::Instant::now(),
+    });
     let ticket = OpenConnections::enter(&Arc::default(), metrics);
     let task = server::plain(stream, shared, ticket);
     let bytes = std::mem::size_of_val(&task);
     println!("idle task: {bytes} bytes");
-    assert!(bytes <= 1536, "the future of an idle connection has {bytes} bytes");
+    assert!(
+        bytes <= 1536,
+        "the future of an idle connection has {bytes} bytes"
+    );
 }

@@ -54,7 +54,11 @@ pub fn device(id: &str) -> DeviceId {
 
 impl Fake {
     pub fn new() -> Arc<Fake> {
-        let rights = |device_connect| Rights { device_connect, service_connect: true, ..Rights::default() };
+        let rights = |device_connect| Rights {
+            device_connect,
+            service_connect: true,
+            ..Rights::default()
+        };
         let policy = |name: &str, device_connect| Policy {
             name: name.into(),
             primary_key: KEY.into(),
@@ -72,10 +76,20 @@ impl Fake {
             consumer_groups: vec!["$Default".into()],
         };
         let region = RegionName::parse("westus2").unwrap();
-        let hub = Arc::new(HubView { settings, primary: region.clone(), epoch: Epoch(1) });
+        let hub = Arc::new(HubView {
+            settings,
+            primary: region.clone(),
+            epoch: Epoch(1),
+        });
         let mut state = State::default();
         for id in ["d1", "d2", "disabled"] {
-            state.devices.insert(device(id), Device { disabled: id == "disabled", ..Device::default() });
+            state.devices.insert(
+                device(id),
+                Device {
+                    disabled: id == "disabled",
+                    ..Device::default()
+                },
+            );
         }
         Arc::new(Fake {
             region,
@@ -88,7 +102,11 @@ impl Fake {
     }
 
     pub fn queue(&self, id: &str, token: &str, redelivered: bool) {
-        let message = C2dMessage { message_id: format!("id-{token}"), body: Bytes::from(token.to_owned()), ..Default::default() };
+        let message = C2dMessage {
+            message_id: format!("id-{token}"),
+            body: Bytes::from(token.to_owned()),
+            ..Default::default()
+        };
         let locked = LockedMessage {
             lock_token: token.into(),
             sequence: 1,
@@ -98,18 +116,34 @@ impl Fake {
             redelivered,
             message,
         };
-        self.state.lock().devices.get_mut(&device(id)).unwrap().queue.push_back(locked);
+        self.state
+            .lock()
+            .devices
+            .get_mut(&device(id))
+            .unwrap()
+            .queue
+            .push_back(locked);
         self.deliver(id, |device| Effect::C2dWaiting { device });
     }
 
     pub fn desired(&self, id: &str, version: u64) {
         let body = Bytes::from(format!("{{\"$version\":{version}}}"));
-        self.deliver(id, |device| Effect::DesiredChanged { device, version, body });
+        self.deliver(id, |device| Effect::DesiredChanged {
+            device,
+            version,
+            body,
+        });
     }
 
     pub fn deliver(&self, id: &str, effect: impl FnOnce(DeviceId) -> Effect) {
         let device = device(id);
-        let session = self.state.lock().sessions.iter().rfind(|session| session.device == device).cloned();
+        let session = self
+            .state
+            .lock()
+            .sessions
+            .iter()
+            .rfind(|session| session.device == device)
+            .cloned();
         if let Some(session) = session {
             session.session.deliver(effect(device));
         }
@@ -117,24 +151,38 @@ impl Fake {
 
     pub fn bodies(&self) -> Vec<String> {
         let state = self.state.lock();
-        state.telemetry.iter().map(|(_, message)| String::from_utf8_lossy(&message.body).into_owned()).collect()
+        state
+            .telemetry
+            .iter()
+            .map(|(_, message)| String::from_utf8_lossy(&message.body).into_owned())
+            .collect()
     }
 
     fn decide(&self, command: Command) -> Result<Reply, CallError> {
         let mut state = self.state.lock();
         state.commands += 1;
-        if let (Some(failure), false) = (&state.failure, matches!(command, Command::Session(SessionCommand::Identity { .. }))) {
+        if let (Some(failure), false) = (
+            &state.failure,
+            matches!(command, Command::Session(SessionCommand::Identity { .. })),
+        ) {
             return Err(failure.clone());
         }
         match command {
             Command::Session(command) => self.session(&mut state, command),
-            Command::Telemetry(TelemetryCommand::Send { connection, messages, .. }) => {
-                state.telemetry.extend(messages.into_iter().map(|message| (connection, message)));
+            Command::Telemetry(TelemetryCommand::Send {
+                connection,
+                messages,
+                ..
+            }) => {
+                state
+                    .telemetry
+                    .extend(messages.into_iter().map(|message| (connection, message)));
                 Ok(Reply::Done)
             }
-            Command::Twin(TwinCommand::DeviceGet { .. }) => {
-                Ok(Reply::Json { body: Bytes::from_static(b"{\"desired\":{}}"), etag: String::new() })
-            }
+            Command::Twin(TwinCommand::DeviceGet { .. }) => Ok(Reply::Json {
+                body: Bytes::from_static(b"{\"desired\":{}}"),
+                etag: String::new(),
+            }),
             Command::Twin(TwinCommand::PatchReported { device, body, .. }) => {
                 if serde_json::from_slice::<serde_json::Value>(&body).is_err() {
                     return Err(Reject::new(ErrorCode::ArgumentInvalid, "not JSON").into());
@@ -160,10 +208,22 @@ impl Fake {
         match command {
             SessionCommand::Identity { device } => {
                 let enabled = !known(state, &device)?.disabled;
-                let keys = DeviceKeys::Sas { primary: KEY.into(), secondary: OTHER_KEY.into() };
-                Ok(Reply::Identity(Identity { generation: "g1".into(), enabled, keys }))
+                let keys = DeviceKeys::Sas {
+                    primary: KEY.into(),
+                    secondary: OTHER_KEY.into(),
+                };
+                Ok(Reply::Identity(Identity {
+                    generation: "g1".into(),
+                    enabled,
+                    keys,
+                }))
             }
-            SessionCommand::Open { device, connection, clean, .. } => {
+            SessionCommand::Open {
+                device,
+                connection,
+                clean,
+                ..
+            } => {
                 let entry = known(state, &device)?;
                 if clean {
                     entry.subscriptions.clear();
@@ -174,8 +234,16 @@ impl Fake {
                     subscriptions: entry.subscriptions.clone(),
                     desired_version: entry.desired_version,
                 };
-                if let Some(old) = state.sessions.iter().find(|session| Some(session.connection) == before) {
-                    old.session.deliver(Effect::Close { device, connection: old.connection, why: CloseReason::TakenOver });
+                if let Some(old) = state
+                    .sessions
+                    .iter()
+                    .find(|session| Some(session.connection) == before)
+                {
+                    old.session.deliver(Effect::Close {
+                        device,
+                        connection: old.connection,
+                        why: CloseReason::TakenOver,
+                    });
                 }
                 Ok(opened)
             }
@@ -190,10 +258,15 @@ impl Fake {
                     entry.subscriptions.retain(|(other, _)| *other != filter);
                     entry.subscriptions.push((filter, qos));
                 }
-                Ok(Reply::Subscribed { granted, desired_version: entry.desired_version })
+                Ok(Reply::Subscribed {
+                    granted,
+                    desired_version: entry.desired_version,
+                })
             }
             SessionCommand::Unsubscribe { device, filters } => {
-                known(state, &device)?.subscriptions.retain(|(filter, _)| !filters.contains(filter));
+                known(state, &device)?
+                    .subscriptions
+                    .retain(|(filter, _)| !filters.contains(filter));
                 Ok(Reply::Done)
             }
             SessionCommand::Restate { .. } => panic!("restating is the region's"),
@@ -202,7 +275,10 @@ impl Fake {
 }
 
 fn known<'a>(state: &'a mut State, device: &DeviceId) -> Result<&'a mut Device, CallError> {
-    state.devices.get_mut(device).ok_or_else(|| Reject::new(ErrorCode::DeviceNotFound, "no such device").into())
+    state
+        .devices
+        .get_mut(device)
+        .ok_or_else(|| Reject::new(ErrorCode::DeviceNotFound, "no such device").into())
 }
 
 impl Backend for Fake {
@@ -230,16 +306,32 @@ impl Backend for Fake {
         Some(self.hub.clone())
     }
 
-    fn call(&self, _: HubId, _: PartitionId, command: Command) -> BoxFuture<'_, Result<Reply, CallError>> {
+    fn call(
+        &self,
+        _: HubId,
+        _: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
         Box::pin(async move {
             if matches!(command, Command::Telemetry(_) | Command::Twin(_)) {
-                self.open.subscribe().wait_for(|open| *open).await.expect("the sender is ours");
+                self.open
+                    .subscribe()
+                    .wait_for(|open| *open)
+                    .await
+                    .expect("the sender is ours");
             }
             self.decide(command)
         })
     }
 
-    fn read_events(&self, _: HubId, _: PartitionId, _: From, _: usize, _: u64) -> BoxFuture<'_, Result<EventPage, CallError>> {
+    fn read_events(
+        &self,
+        _: HubId,
+        _: PartitionId,
+        _: From,
+        _: usize,
+        _: u64,
+    ) -> BoxFuture<'_, Result<EventPage, CallError>> {
         Box::pin(async { Ok(EventPage::default()) })
     }
 
@@ -248,6 +340,9 @@ impl Backend for Fake {
     }
 
     fn session_closed(&self, _: HubId, _: &DeviceId, connection: ConnectionId) {
-        self.state.lock().sessions.retain(|session| session.connection != connection);
+        self.state
+            .lock()
+            .sessions
+            .retain(|session| session.connection != connection);
     }
 }

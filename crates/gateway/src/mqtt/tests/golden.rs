@@ -5,7 +5,8 @@ use crate::backend::CallError;
 use crate::mqtt::end::{End, Refusal};
 use crate::mqtt::mailbox::Desired;
 use crate::mqtt::open::Opened;
-use crate::mqtt::session::{Action, Moment, Session, Tick, Work};
+use crate::mqtt::session::Session;
+use crate::mqtt::work::{Action, Moment, Tick, Work};
 use bytes::{Bytes, BytesMut};
 use hub::command::*;
 use hub::{Command, Reply};
@@ -41,8 +42,16 @@ fn play(lines: impl IntoIterator<Item = Line>) {
     for (number, line) in lines.into_iter().enumerate() {
         stage.play(number, line);
     }
-    assert!(stage.work.actions.is_empty(), "not performed: {:?}", stage.work.actions);
-    assert!(stage.work.out.is_empty(), "not expected: {}", stage.work.out.escape_ascii());
+    assert!(
+        stage.work.actions.is_empty(),
+        "not performed: {:?}",
+        stage.work.actions
+    );
+    assert!(
+        stage.work.out.is_empty(),
+        "not expected: {}",
+        stage.work.out.escape_ascii()
+    );
 }
 
 struct Stage {
@@ -54,42 +63,96 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Stage { session: Session::new(Tick(0)), work: Work::default(), codec: Codec::new(0), now: Tick(0) }
+        Stage {
+            session: Session::new(Tick(0)),
+            work: Work::default(),
+            codec: Codec::new(0),
+            now: Tick(0),
+        }
     }
 
     fn play(&mut self, number: usize, line: Line) {
-        let Stage { session, work, now, .. } = self;
+        let Stage {
+            session, work, now, ..
+        } = self;
         match line {
             In(bytes) => self.feed(&bytes),
             Out(bytes) => {
                 let got = work.out.split_to(bytes.len().min(work.out.len()));
-                assert_eq!(got.escape_ascii().to_string(), bytes.escape_ascii().to_string(), "line {number}");
+                assert_eq!(
+                    got.escape_ascii().to_string(),
+                    bytes.escape_ascii().to_string(),
+                    "line {number}"
+                );
             }
             Accept(kept) => {
-                let Some(Action::Authenticate(login)) = work.actions.pop_front() else { panic!("line {number}") };
+                let Some(Action::Authenticate(login)) = work.actions.pop_front() else {
+                    panic!("line {number}")
+                };
                 assert_eq!(login.identity.device, device("d1"));
-                let subscriptions: Vec<_> = kept.iter().map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
+                let subscriptions: Vec<_> = kept
+                    .iter()
+                    .map(|(filter, qos)| ((*filter).to_owned(), *qos))
+                    .collect();
                 let present = !kept.is_empty();
-                let opened = Opened { connection: CONNECTION, present, subscriptions, desired_version: 3, valid_for_ms: 3_600_000 };
+                let opened = Opened {
+                    connection: CONNECTION,
+                    present,
+                    subscriptions,
+                    desired_version: 3,
+                    valid_for_ms: 3_600_000,
+                };
                 session.opened(opened, *now, work);
             }
             Refuse(refusal) => {
-                assert!(matches!(work.actions.pop_front(), Some(Action::Authenticate(_))), "line {number}");
+                assert!(
+                    matches!(work.actions.pop_front(), Some(Action::Authenticate(_))),
+                    "line {number}"
+                );
                 session.refused(refusal, work);
             }
             Hub(command, answer) => {
-                let Some(Action::Ask(ask)) = work.actions.pop_front() else { panic!("line {number}: nothing asked") };
-                assert_eq!(ask.command(&device("d1"), CONNECTION), command, "line {number}");
-                session.answered(*ask, answer, Moment { tick: *now, at: UnixMillis(1_700_000_000_000) }, work);
+                let Some(Action::Ask(ask)) = work.actions.pop_front() else {
+                    panic!("line {number}: nothing asked")
+                };
+                assert_eq!(
+                    ask.command(&device("d1"), CONNECTION),
+                    command,
+                    "line {number}"
+                );
+                session.answered(
+                    *ask,
+                    answer,
+                    Moment {
+                        tick: *now,
+                        at: UnixMillis(1_700_000_000_000),
+                    },
+                    work,
+                );
             }
             Telemetry(expected) => {
-                let Some(Action::Send(batch)) = work.actions.pop_front() else { panic!("line {number}: nothing sent") };
-                let message = |(bag, body): &(&str, &str)| Message { bag: Bytes::from(bag.to_string()), body: Bytes::from(body.to_string()) };
-                assert_eq!(batch.messages, expected.iter().map(message).collect::<Vec<_>>(), "line {number}");
+                let Some(Action::Send(batch)) = work.actions.pop_front() else {
+                    panic!("line {number}: nothing sent")
+                };
+                let message = |(bag, body): &(&str, &str)| Message {
+                    bag: Bytes::from(bag.to_string()),
+                    body: Bytes::from(body.to_string()),
+                };
+                assert_eq!(
+                    batch.messages,
+                    expected.iter().map(message).collect::<Vec<_>>(),
+                    "line {number}"
+                );
                 session.sent(&batch.acks, Ok(Reply::Done), work);
             }
             C2dWaiting => session.c2d_waiting(*now, work),
-            Line::Desired(version, body) => session.desired_changed(Desired { version, body: body.into() }, work),
+            Line::Desired(version, body) => session.desired_changed(
+                Desired {
+                    version,
+                    body: body.into(),
+                },
+                work,
+            ),
             At(tick) => {
                 *now = Tick(tick);
                 session.tick(*now, work);
@@ -105,12 +168,19 @@ impl Stage {
         let mut buffer = BytesMut::from(bytes);
         loop {
             match self.codec.decode(&mut buffer) {
-                Ok(Some((packet, length))) => self.session.receive(packet, length, self.now, &mut self.work),
+                Ok(Some((packet, length))) => {
+                    self.session
+                        .receive(packet, length, self.now, &mut self.work)
+                }
                 Ok(None) => break,
                 Err(error) => return self.session.undecodable(&error, &mut self.work),
             }
         }
-        assert!(buffer.is_empty(), "a transcript holds whole packets: {}", buffer.escape_ascii());
+        assert!(
+            buffer.is_empty(),
+            "a transcript holds whole packets: {}",
+            buffer.escape_ascii()
+        );
     }
 }
 
@@ -159,8 +229,18 @@ fn gateway<const PIECES: usize>(first: u8, parts: [Part; PIECES]) -> Line {
 
 /// paho through azure-iot-device: clean session 0, keep-alive 60.
 fn py_connect() -> Line {
-    let user = "myhub.net/d1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0";
-    client(0x10, [T("MQTT"), R(b"\x04\xc2\0\x3c"), T("d1"), T(user), T("SharedAccessSignature sr=myhub.net%2Fdevices%2Fd1&sig=x&se=1")])
+    let user =
+        "myhub.net/d1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0";
+    client(
+        0x10,
+        [
+            T("MQTT"),
+            R(b"\x04\xc2\0\x3c"),
+            T("d1"),
+            T(user),
+            T("SharedAccessSignature sr=myhub.net%2Fdevices%2Fd1&sig=x&se=1"),
+        ],
+    )
 }
 
 fn accepted() -> [Line; 3] {
@@ -172,14 +252,24 @@ fn after_connect(lines: impl IntoIterator<Item = Line>) {
 }
 
 fn kept(filters: &'static [(&'static str, u8)], lines: impl IntoIterator<Item = Line>) {
-    play([py_connect(), Accept(filters), gateway(0x20, [R(b"\x01\0")])].into_iter().chain(lines));
+    play(
+        [py_connect(), Accept(filters), gateway(0x20, [R(b"\x01\0")])]
+            .into_iter()
+            .chain(lines),
+    );
 }
 
 fn subscribe(filter: &str, qos: u8, desired_version: u64) -> Line {
     let filters = vec![(filter.to_owned(), qos)];
     Hub(
-        Command::Session(SessionCommand::Subscribe { device: device("d1"), filters }),
-        Ok(Reply::Subscribed { granted: vec![qos], desired_version }),
+        Command::Session(SessionCommand::Subscribe {
+            device: device("d1"),
+            filters,
+        }),
+        Ok(Reply::Subscribed {
+            granted: vec![qos],
+            desired_version,
+        }),
     )
 }
 
@@ -191,27 +281,50 @@ fn lock(max: usize, tokens: &[(&str, bool)]) -> Line {
         expiry: UnixMillis(0),
         delivery_count: 1,
         redelivered: *redelivered,
-        message: C2dMessage { message_id: "m".into(), body: Bytes::from_static(b"hi"), ..C2dMessage::default() },
+        message: C2dMessage {
+            message_id: "m".into(),
+            body: Bytes::from_static(b"hi"),
+            ..C2dMessage::default()
+        },
     };
     let owner = LockOwner::Connection(CONNECTION);
     Hub(
-        Command::C2d(C2dCommand::Lock { device: device("d1"), max, owner, lock_ms: 60_000 }),
+        Command::C2d(C2dCommand::Lock {
+            device: device("d1"),
+            max,
+            owner,
+            lock_ms: 60_000,
+        }),
         Ok(Reply::C2dMessages(tokens.iter().map(message).collect())),
     )
 }
 
 fn complete(token: &str, answer: Result<Reply, CallError>) -> Line {
-    Hub(Command::C2d(C2dCommand::Complete { device: device("d1"), lock_token: token.into() }), answer)
+    Hub(
+        Command::C2d(C2dCommand::Complete {
+            device: device("d1"),
+            lock_token: token.into(),
+        }),
+        answer,
+    )
 }
 
 const PINGREQ: [u8; 2] = [0xc0, 0];
 const PINGRESP: [u8; 2] = [0xd0, 0];
-const DEVICEBOUND: &str = "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2FdeviceBound&%24.mid=m";
+const DEVICEBOUND: &str =
+    "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2FdeviceBound&%24.mid=m";
 
 #[test]
 fn telemetry_of_the_python_sdk() {
     after_connect([
-        client(0x32, [T("devices/d1/messages/events/%24.mid=1&a=b"), N(1), R(b"hello world")]),
+        client(
+            0x32,
+            [
+                T("devices/d1/messages/events/%24.mid=1&a=b"),
+                N(1),
+                R(b"hello world"),
+            ],
+        ),
         client(0x32, [T("devices/d1/messages/events/"), N(2), R(b"two")]),
         Telemetry(&[("%24.mid=1&a=b", "hello world"), ("", "two")]),
         Out(b"\x40\x02\0\x01\x40\x02\0\x02".to_vec()),
@@ -225,7 +338,10 @@ fn telemetry_of_the_python_sdk() {
 #[test]
 fn telemetry_of_the_node_sdk_sent_again_after_a_reconnect() {
     after_connect([
-        client(0x3b, [T("devices/d1/messages/events/$.mid=1/"), N(9), R(b"again")]),
+        client(
+            0x3b,
+            [T("devices/d1/messages/events/$.mid=1/"), N(9), R(b"again")],
+        ),
         Telemetry(&[("$.mid=1&mqtt-retain=true&mqtt-dup=true", "again")]),
         gateway(0x40, [N(9)]),
     ]);
@@ -233,17 +349,36 @@ fn telemetry_of_the_node_sdk_sent_again_after_a_reconnect() {
 
 #[test]
 fn twin_get_and_patch_of_the_python_sdk() {
-    let get = Command::Twin(TwinCommand::DeviceGet { device: device("d1") });
-    let patch = TwinCommand::PatchReported { device: device("d1"), body: Bytes::from_static(b"{\"t\":1}"), base: None };
+    let get = Command::Twin(TwinCommand::DeviceGet {
+        device: device("d1"),
+    });
+    let patch = TwinCommand::PatchReported {
+        device: device("d1"),
+        body: Bytes::from_static(b"{\"t\":1}"),
+        base: None,
+    };
     after_connect([
         client(0x82, [N(1), T("$iothub/twin/res/#"), R(b"\x01")]),
         subscribe("$iothub/twin/res/#", 1, 3),
         gateway(0x90, [N(1), R(b"\x01")]),
         client(0x32, [T("$iothub/twin/GET/?$rid=a-1b"), N(2), R(b" ")]),
-        Hub(get, Ok(Reply::Json { body: Bytes::from_static(b"{}"), etag: String::new() })),
+        Hub(
+            get,
+            Ok(Reply::Json {
+                body: Bytes::from_static(b"{}"),
+                etag: String::new(),
+            }),
+        ),
         gateway(0x40, [N(2)]),
         gateway(0x30, [T("$iothub/twin/res/200/?$rid=a-1b"), R(b"{}")]),
-        client(0x32, [T("$iothub/twin/PATCH/properties/reported/?$rid=2"), N(3), R(b"{\"t\":1}")]),
+        client(
+            0x32,
+            [
+                T("$iothub/twin/PATCH/properties/reported/?$rid=2"),
+                N(3),
+                R(b"{\"t\":1}"),
+            ],
+        ),
         Hub(Command::Twin(patch), Ok(Reply::ReportedVersion(9))),
         gateway(0x40, [N(3)]),
         gateway(0x30, [T("$iothub/twin/res/204/?$rid=2&$version=9")]),
@@ -252,14 +387,27 @@ fn twin_get_and_patch_of_the_python_sdk() {
 
 #[test]
 fn a_twin_refusal_carries_an_error_code_for_the_node_sdk() {
-    let patch = TwinCommand::PatchReported { device: device("d1"), body: Bytes::from_static(b"{"), base: Some(4) };
+    let patch = TwinCommand::PatchReported {
+        device: device("d1"),
+        body: Bytes::from_static(b"{"),
+        base: Some(4),
+    };
     let body = b"{\"errorCode\":400004,\"trackingId\":\"00000000000000070000000000000001\",\"message\":\"no JSON\",\
         \"timestampUtc\":\"2023-11-14T22:13:20.000Z\"}";
     kept(
         &[("$iothub/twin/res/#", 0)],
         [
-            client(0x30, [T("$iothub/twin/PATCH/properties/reported/?$rid=2&$version=4"), R(b"{")]),
-            Hub(Command::Twin(patch), Err(Reject::new(ErrorCode::ArgumentInvalid, "no JSON").into())),
+            client(
+                0x30,
+                [
+                    T("$iothub/twin/PATCH/properties/reported/?$rid=2&$version=4"),
+                    R(b"{"),
+                ],
+            ),
+            Hub(
+                Command::Twin(patch),
+                Err(Reject::new(ErrorCode::ArgumentInvalid, "no JSON").into()),
+            ),
             gateway(0x30, [T("$iothub/twin/res/400/?$rid=2"), R(body)]),
         ],
     );
@@ -272,7 +420,13 @@ fn desired_notifications_never_go_back() {
         [
             Line::Desired(3, "{}"),
             Line::Desired(5, "{\"$version\":5}"),
-            gateway(0x30, [T("$iothub/twin/PATCH/properties/desired/?$version=5"), R(b"{\"$version\":5}")]),
+            gateway(
+                0x30,
+                [
+                    T("$iothub/twin/PATCH/properties/desired/?$version=5"),
+                    R(b"{\"$version\":5}"),
+                ],
+            ),
             Line::Desired(4, "{}"),
         ],
     );
@@ -303,7 +457,11 @@ fn kept_messages_are_delivered_on_connect_and_completed_by_puback() {
 fn at_qos_0_messages_are_completed_once_written() {
     kept(
         &[("devices/d1/messages/devicebound/#", 0)],
-        [lock(16, &[("t1", false)]), gateway(0x30, [T(DEVICEBOUND), R(b"hi")]), complete("t1", Ok(Reply::Done))],
+        [
+            lock(16, &[("t1", false)]),
+            gateway(0x30, [T(DEVICEBOUND), R(b"hi")]),
+            complete("t1", Ok(Reply::Done)),
+        ],
     );
 }
 
@@ -311,7 +469,11 @@ fn at_qos_0_messages_are_completed_once_written() {
 fn slots_of_lapsed_locks_are_free_again() {
     let full: Vec<_> = (0..16).map(|_| ("t", false)).collect();
     let mut stage = Stage::new();
-    for line in [py_connect(), Accept(&[("devices/d1/messages/devicebound/#", 1)]), lock(16, &full)] {
+    for line in [
+        py_connect(),
+        Accept(&[("devices/d1/messages/devicebound/#", 1)]),
+        lock(16, &full),
+    ] {
         stage.play(0, line);
     }
     stage.work.out.clear();
@@ -327,10 +489,19 @@ fn slots_of_lapsed_locks_are_free_again() {
 fn refusals_answer_with_their_code() {
     for refusal in [Refusal::NotAuthorized, Refusal::ServerUnavailable] {
         let connack = Out(vec![0x20, 2, 0, refusal as u8]);
-        play([py_connect(), Refuse(refusal), connack, Closed(End::Refused(refusal))]);
+        play([
+            py_connect(),
+            Refuse(refusal),
+            connack,
+            Closed(End::Refused(refusal)),
+        ]);
     }
     let refused_at_once = |connect, refusal| {
-        play([connect, Out(vec![0x20, 2, 0, refusal as u8]), Closed(End::Refused(refusal))]);
+        play([
+            connect,
+            Out(vec![0x20, 2, 0, refusal as u8]),
+            Closed(End::Refused(refusal)),
+        ]);
     };
     let mqtt5 = client(0x10, [T("MQTT"), R(b"\x05\x02\0\x3c\0\0\0")]);
     refused_at_once(mqtt5, Refusal::ProtocolVersion);
@@ -344,22 +515,40 @@ fn refusals_answer_with_their_code() {
 fn rules_that_the_codec_does_not_check_close_the_connection() {
     let broken = |line, rule| after_connect([line, Closed(End::Protocol(rule))]);
     let foreign = "PUBLISH to a topic that is not the device's own";
-    broken(client(0x38, [T("devices/d1/messages/events/")]), "PUBLISH has DUP at QoS 0");
-    broken(client(0x34, [T("devices/d1/messages/events/"), N(1)]), "PUBLISH at QoS 2 is not supported");
+    broken(
+        client(0x38, [T("devices/d1/messages/events/")]),
+        "PUBLISH has DUP at QoS 0",
+    );
+    broken(
+        client(0x34, [T("devices/d1/messages/events/"), N(1)]),
+        "PUBLISH at QoS 2 is not supported",
+    );
     broken(client(0x30, [T("devices/d1/messages/events/\0")]), foreign);
     broken(client(0x30, [T("devices/d1/messages/events/#")]), foreign);
     broken(client(0x30, [T("devices/+/messages/events/")]), foreign);
     broken(client(0xc0, [R(b"x")]), "PINGREQ has a body");
     broken(client(0xe0, [R(b"x")]), "DISCONNECT has a body");
-    broken(client(0x62, [N(1)]), "a packet of QoS 2, which is not supported");
+    broken(
+        client(0x62, [N(1)]),
+        "a packet of QoS 2, which is not supported",
+    );
     let filter = "SUBSCRIBE to a filter that is not the device's own";
     broken(client(0x82, [N(1), T("a/#/b"), R(b"\0")]), filter);
     broken(client(0x82, [N(1), T("#"), R(b"\0")]), filter);
-    broken(client(0xa2, [N(1), T("a/#/b")]), "UNSUBSCRIBE of a malformed filter");
+    broken(
+        client(0xa2, [N(1), T("a/#/b")]),
+        "UNSUBSCRIBE of a malformed filter",
+    );
     broken(py_connect(), "a second CONNECT");
-    play([client(0xc0, []), Closed(End::Protocol("the first packet is not CONNECT"))]);
     play([
-        client(0x10, [T("MQTT"), R(b"\x04\x42\0\x3c"), T("d1"), T("password")]),
+        client(0xc0, []),
+        Closed(End::Protocol("the first packet is not CONNECT")),
+    ]);
+    play([
+        client(
+            0x10,
+            [T("MQTT"), R(b"\x04\x42\0\x3c"), T("d1"), T("password")],
+        ),
         Closed(End::Protocol("CONNECT has a password but no user name")),
     ]);
 }

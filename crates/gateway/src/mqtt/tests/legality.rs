@@ -4,8 +4,10 @@ use super::fake::device;
 use crate::backend::{CallError, SendError};
 use crate::mqtt::end::{End, Refusal};
 use crate::mqtt::mailbox::Desired;
-use crate::mqtt::open::{Ask, Opened};
-use crate::mqtt::session::{Action, Moment, Session, Tick, Work};
+use crate::mqtt::ask::Ask;
+use crate::mqtt::open::Opened;
+use crate::mqtt::session::Session;
+use crate::mqtt::work::{Action, Moment, Tick, Work};
 use bytes::{Bytes, BytesMut};
 use hub::Reply;
 use hub::command::{C2dMessage, LockedMessage};
@@ -65,7 +67,13 @@ impl Edge {
             Step::Bytes(bytes) => self.feed(&bytes),
             Step::C2dWaiting => self.session.c2d_waiting(self.now, &mut self.work),
             Step::Desired(version) => {
-                self.session.desired_changed(Desired { version, body: Bytes::from_static(b"{}") }, &mut self.work);
+                self.session.desired_changed(
+                    Desired {
+                        version,
+                        body: Bytes::from_static(b"{}"),
+                    },
+                    &mut self.work,
+                );
             }
             Step::Pass(millis) => {
                 self.now = self.now.plus(millis);
@@ -80,7 +88,10 @@ impl Edge {
         let mut buffer = BytesMut::from(bytes);
         while self.end.is_none() {
             match self.codec.decode(&mut buffer) {
-                Ok(Some((packet, length))) => self.session.receive(packet, length, self.now, &mut self.work),
+                Ok(Some((packet, length))) => {
+                    self.session
+                        .receive(packet, length, self.now, &mut self.work)
+                }
                 Ok(None) => break,
                 Err(error) => self.session.undecodable(&error, &mut self.work),
             }
@@ -100,7 +111,9 @@ impl Edge {
                     assert_eq!(login.identity.device, device("d1"));
                     match self.mood {
                         Mood::Well => self.open(),
-                        _ => self.session.refused(Refusal::ServerUnavailable, &mut self.work),
+                        _ => self
+                            .session
+                            .refused(Refusal::ServerUnavailable, &mut self.work),
                     }
                 }
                 Action::Send(batch) => {
@@ -111,7 +124,10 @@ impl Edge {
                 Action::Ask(ask) => {
                     let _ = ask.command(&device("d1"), ConnectionId(1));
                     let result = self.reply(&ask);
-                    let now = Moment { tick: self.now, at: UnixMillis(0) };
+                    let now = Moment {
+                        tick: self.now,
+                        at: UnixMillis(0),
+                    };
                     self.session.answered(*ask, result, now, &mut self.work);
                 }
                 Action::Close(end) => {
@@ -125,18 +141,28 @@ impl Edge {
     }
 
     fn open(&mut self) {
-        let opened = Opened { connection: ConnectionId(1), present: false, subscriptions: vec![], desired_version: 0, valid_for_ms: 1 << 40 };
+        let opened = Opened {
+            connection: ConnectionId(1),
+            present: false,
+            subscriptions: vec![],
+            desired_version: 0,
+            valid_for_ms: 1 << 40,
+        };
         self.session.opened(opened, self.now, &mut self.work);
     }
 
     fn reply(&mut self, ask: &Ask) -> Result<Reply, CallError> {
         self.tokens += 1;
         let reply = match ask {
-            Ask::TwinGet { .. } => Reply::Json { body: Bytes::new(), etag: String::new() },
+            Ask::TwinGet { .. } => Reply::Json {
+                body: Bytes::new(),
+                etag: String::new(),
+            },
             Ask::TwinPatch { .. } => Reply::ReportedVersion(1),
-            Ask::Subscribe { filters, .. } => {
-                Reply::Subscribed { granted: filters.iter().map(|(_, qos)| *qos).collect(), desired_version: 0 }
-            }
+            Ask::Subscribe { filters, .. } => Reply::Subscribed {
+                granted: filters.iter().map(|(_, qos)| *qos).collect(),
+                desired_version: 0,
+            },
             Ask::Unsubscribe { .. } | Ask::Complete { .. } | Ask::Reject { .. } => Reply::Done,
             // Half of what is asked for, so that locking comes to an end.
             Ask::Lock { max } => Reply::C2dMessages((0..max / 2).map(|_| self.message()).collect()),
@@ -160,7 +186,9 @@ impl Edge {
         match self.mood {
             Mood::Well => Ok(reply),
             Mood::Rejects => Err(Reject::new(ErrorCode::ArgumentInvalid, "no").into()),
-            Mood::Broken => Err(CallError::Send(SendError::OutcomeUnknown { why: "cut".into() })),
+            Mood::Broken => Err(CallError::Send(SendError::OutcomeUnknown {
+                why: "cut".into(),
+            })),
             Mood::Confused => Ok(Reply::Purged { count: 0 }),
         }
     }
@@ -168,7 +196,10 @@ impl Edge {
     /// Every byte written so far must be whole packets that a server may send.
     fn check_output(&mut self) {
         let mut codec = Codec::new(0);
-        while let Some((packet, _)) = codec.decode(&mut self.work.out).expect("we write what can be read") {
+        while let Some((packet, _)) = codec
+            .decode(&mut self.work.out)
+            .expect("we write what can be read")
+        {
             assert!(
                 matches!(
                     packet,
@@ -262,7 +293,10 @@ fn run(first: &[u8], steps: Vec<Step>) {
         edge.step(step);
         edge.check_output();
         if edge.end.is_none() && edge.session.is_open() {
-            assert!(edge.session.deadline().is_some(), "an open session has a deadline");
+            assert!(
+                edge.session.deadline().is_some(),
+                "an open session has a deadline"
+            );
         }
     }
     assert!(edge.end.is_none() || !edge.session.is_open());

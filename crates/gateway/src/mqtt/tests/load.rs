@@ -31,7 +31,9 @@ impl Grouped {
             let mut group = Vec::new();
             while commands.recv_many(&mut group, 4096).await > 0 {
                 for (command, answer) in group.drain(..) {
-                    if let Command::Telemetry(TelemetryCommand::Send { messages: sent, .. }) = command {
+                    if let Command::Telemetry(TelemetryCommand::Send { messages: sent, .. }) =
+                        command
+                    {
                         messages.fetch_add(sent.len() as u64, Relaxed);
                     }
                     // The connection may be gone.
@@ -39,7 +41,10 @@ impl Grouped {
                 }
             }
         });
-        Arc::new(Grouped { fake: Fake::new(), queue })
+        Arc::new(Grouped {
+            fake: Fake::new(),
+            queue,
+        })
     }
 }
 
@@ -62,17 +67,32 @@ impl Backend for Grouped {
     fn only_hub(&self) -> Option<Arc<HubView>> {
         self.fake.only_hub()
     }
-    fn call(&self, hub: HubId, partition: PartitionId, command: Command) -> BoxFuture<'_, Result<Reply, CallError>> {
+    fn call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
         if !matches!(command, Command::Telemetry(_)) {
             return self.fake.call(hub, partition, command);
         }
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            self.queue.send((command, answer)).await.expect("the group task lives as long as the test");
+            self.queue
+                .send((command, answer))
+                .await
+                .expect("the group task lives as long as the test");
             Ok(answered.await.expect("every command is answered"))
         })
     }
-    fn read_events(&self, _: HubId, _: PartitionId, _: From, _: usize, _: u64) -> BoxFuture<'_, Result<EventPage, CallError>> {
+    fn read_events(
+        &self,
+        _: HubId,
+        _: PartitionId,
+        _: From,
+        _: usize,
+        _: u64,
+    ) -> BoxFuture<'_, Result<EventPage, CallError>> {
         Box::pin(async { Ok(EventPage::default()) })
     }
     // Only what one handle costs; looking sessions up is the region's.
@@ -87,18 +107,43 @@ fn name(n: usize) -> String {
 async fn load(connections: usize, window: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (messages, metrics, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(Metrics::default()), watch::Sender::new(false));
+    let (messages, metrics, stop) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(Metrics::default()),
+        watch::Sender::new(false),
+    );
     let backend = Grouped::new(messages.clone());
     for n in 0..connections {
-        backend.fake.state.lock().devices.insert(device(&name(n)), Default::default());
+        backend
+            .fake
+            .state
+            .lock()
+            .devices
+            .insert(device(&name(n)), Default::default());
     }
-    let server = tokio::spawn(serve(listener, None, backend, metrics.clone(), stop.subscribe()));
+    let server = tokio::spawn(serve(
+        listener,
+        None,
+        backend,
+        metrics.clone(),
+        stop.subscribe(),
+    ));
     let until = Instant::now() + Duration::from_secs(6);
-    let clients: Vec<_> = (0..connections).map(|n| tokio::spawn(one_client(address, name(n), window, until))).collect();
+    let clients: Vec<_> = (0..connections)
+        .map(|n| tokio::spawn(one_client(address, name(n), window, until)))
+        .collect();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (before, batches, cpu, begin) = (messages.load(Relaxed), metrics.telemetry_batches.load(Relaxed), cpu_ms(), Instant::now());
+    let (before, batches, cpu, begin) = (
+        messages.load(Relaxed),
+        metrics.telemetry_batches.load(Relaxed),
+        cpu_ms(),
+        Instant::now(),
+    );
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let (count, took) = (messages.load(Relaxed) - before, begin.elapsed().as_secs_f64());
+    let (count, took) = (
+        messages.load(Relaxed) - before,
+        begin.elapsed().as_secs_f64(),
+    );
     println!(
         "{connections} x {window}: {:.0} acknowledged/s, {:.1} per batch, {:.2} us CPU each (client included)",
         count as f64 / took,
@@ -118,7 +163,15 @@ async fn one_client(address: std::net::SocketAddr, device: String, window: usize
     let mut client = Client::new(stream);
     assert_eq!(client.connect(connect(&device)).await.0, 0);
     let body = "x".repeat(256);
-    let batch: Vec<u8> = (1..=window).flat_map(|n| bytes(publish(&format!("devices/{device}/messages/events/"), n as u16, &body))).collect();
+    let batch: Vec<u8> = (1..=window)
+        .flat_map(|n| {
+            bytes(publish(
+                &format!("devices/{device}/messages/events/"),
+                n as u16,
+                &body,
+            ))
+        })
+        .collect();
     let mut acks = vec![0; 4 * window];
     while Instant::now() < until {
         client.io.write_all(&batch).await.unwrap();
@@ -128,19 +181,34 @@ async fn one_client(address: std::net::SocketAddr, device: String, window: usize
 
 fn cpu_ms() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
     (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10
 }
 
 fn rss_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    statm
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        * 4096
 }
 
 #[test]
 #[ignore = "a measurement; takes all cores for half a minute"]
 fn load_acknowledged_publishes_per_second() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         for (connections, window) in [(100, 16), (1000, 16), (100, 1), (1000, 1)] {
             load(connections, window).await;
@@ -157,20 +225,32 @@ const IDLE: usize = 5000;
 #[test]
 #[ignore = "started by load_memory_of_idle_connections"]
 fn load_idle_client() {
-    let Ok(address) = std::env::var(CLIENT_OF) else { return };
+    let Ok(address) = std::env::var(CLIENT_OF) else {
+        return;
+    };
     let address: std::net::SocketAddr = address.parse().unwrap();
     let tls = std::env::var(TLS_CLIENT).ok().map(|certificate| {
-        let certificate = base64::prelude::BASE64_STANDARD.decode(certificate).unwrap();
+        let certificate = base64::prelude::BASE64_STANDARD
+            .decode(certificate)
+            .unwrap();
         super::edge::connector(certificate.into(), &rustls::version::TLS13)
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut held = Vec::new();
         for n in 0..IDLE {
             let stream = TcpStream::connect(address).await.unwrap();
             let stream: Box<dyn Stream> = match &tls {
                 None => Box::new(stream),
-                Some(connector) => Box::new(connector.connect(super::edge::server_name(), stream).await.unwrap()),
+                Some(connector) => Box::new(
+                    connector
+                        .connect(super::edge::server_name(), stream)
+                        .await
+                        .unwrap(),
+                ),
             };
             let mut client = Client::new(stream);
             assert_eq!(client.connect(connect(&name(n))).await.0, 0);
@@ -186,7 +266,11 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Stream for T {}
 #[test]
 #[ignore = "a measurement"]
 fn load_memory_of_idle_connections() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         for tls in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -194,24 +278,50 @@ fn load_memory_of_idle_connections() {
             let (metrics, stop) = (Arc::new(Metrics::default()), watch::Sender::new(false));
             let backend = Grouped::new(Arc::default());
             for n in 0..IDLE {
-                backend.fake.state.lock().devices.insert(device(&name(n)), Default::default());
+                backend
+                    .fake
+                    .state
+                    .lock()
+                    .devices
+                    .insert(device(&name(n)), Default::default());
             }
             let (config, certificate) = super::edge::server_config();
-            let server = tokio::spawn(serve(listener, tls.then_some(config), backend, metrics.clone(), stop.subscribe()));
+            let server = tokio::spawn(serve(
+                listener,
+                tls.then_some(config),
+                backend,
+                metrics.clone(),
+                stop.subscribe(),
+            ));
             let (before, begin) = (rss_bytes(), Instant::now());
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-            command.args(["--ignored", "--exact", "mqtt::tests::load::load_idle_client"]).env(CLIENT_OF, address.to_string());
+            command
+                .args([
+                    "--ignored",
+                    "--exact",
+                    "mqtt::tests::load::load_idle_client",
+                ])
+                .env(CLIENT_OF, address.to_string());
             if tls {
-                command.env(TLS_CLIENT, base64::prelude::BASE64_STANDARD.encode(certificate));
+                command.env(
+                    TLS_CLIENT,
+                    base64::prelude::BASE64_STANDARD.encode(certificate),
+                );
             }
             let mut client = command.spawn().unwrap();
-            while metrics.connects.load(Relaxed) < IDLE as u64 && begin.elapsed() < Duration::from_secs(60) {
+            while metrics.connects.load(Relaxed) < IDLE as u64
+                && begin.elapsed() < Duration::from_secs(60)
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             let took = begin.elapsed().as_secs_f64();
             tokio::time::sleep(Duration::from_secs(1)).await;
             let (held, rss) = (metrics.connections.load(Relaxed), rss_bytes());
-            println!("idle, tls {tls}: {held} connections, {} bytes each, opened {:.0}/s", (rss - before) / IDLE, IDLE as f64 / took);
+            println!(
+                "idle, tls {tls}: {held} connections, {} bytes each, opened {:.0}/s",
+                (rss - before) / IDLE,
+                IDLE as f64 / took
+            );
             client.kill().unwrap();
             client.wait().unwrap();
             stop.send_replace(true);

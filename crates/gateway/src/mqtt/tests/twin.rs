@@ -24,11 +24,24 @@ async fn requests_are_acknowledged_and_answered_on_their_topic() {
     client.expect(puback(1)).await;
     assert_eq!(
         client.published().await,
-        ("$iothub/twin/res/200/?$rid=0a-B".into(), "{\"desired\":{}}".into(), 0, false)
+        (
+            "$iothub/twin/res/200/?$rid=0a-B".into(),
+            "{\"desired\":{}}".into(),
+            0,
+            false
+        )
     );
     client.send(publish(PATCH, 2, "{\"a\":1}")).await;
     client.expect(puback(2)).await;
-    assert_eq!(client.published().await, ("$iothub/twin/res/204/?$rid=7&$version=1".into(), String::new(), 0, false));
+    assert_eq!(
+        client.published().await,
+        (
+            "$iothub/twin/res/204/?$rid=7&$version=1".into(),
+            String::new(),
+            0,
+            false
+        )
+    );
 }
 
 #[tokio::test]
@@ -39,12 +52,27 @@ async fn refusals_carry_status_and_error_code() {
     client.send(publish(PATCH, 1, "{")).await;
     client.expect(puback(1)).await;
     refusal(&mut client, 400, 400_004).await;
-    let unavailable = SendError::Unavailable { why: "full".into(), retry_after_ms: 1 };
+    let unavailable = SendError::Unavailable {
+        why: "full".into(),
+        retry_after_ms: 1,
+    };
     for (failure, status, code) in [
         (CallError::Send(unavailable), 503, 503_001),
-        (CallError::Send(SendError::FailingOver { retry_after_ms: 1 }), 404, 404_012),
-        (CallError::Reject(Reject::new(ErrorCode::PreconditionFailed, "no")), 412, 412_001),
-        (CallError::Reject(Reject::new(ErrorCode::ThrottlingException, "slow down")), 429, 429_001),
+        (
+            CallError::Send(SendError::FailingOver { retry_after_ms: 1 }),
+            404,
+            404_012,
+        ),
+        (
+            CallError::Reject(Reject::new(ErrorCode::PreconditionFailed, "no")),
+            412,
+            412_001,
+        ),
+        (
+            CallError::Reject(Reject::new(ErrorCode::ThrottlingException, "slow down")),
+            429,
+            429_001,
+        ),
     ] {
         server.backend.state.lock().failure = Some(failure);
         client.send(publish(PATCH, 0, "{}")).await;
@@ -62,7 +90,10 @@ async fn refusal(client: &mut Client<tokio::net::TcpStream>, status: u16, code: 
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["errorCode"], code);
     assert_eq!(body["trackingId"].as_str().map(str::len), Some(32));
-    assert_eq!(body["timestampUtc"].as_str().map(|text| &text[..4]), Some("2023"));
+    assert_eq!(
+        body["timestampUtc"].as_str().map(|text| &text[..4]),
+        Some("2023")
+    );
 }
 
 #[tokio::test]
@@ -71,14 +102,24 @@ async fn desired_changes_arrive_in_order_and_old_ones_not_at_all() {
     let mut client = server.client(connect("d1")).await;
     server.backend.desired("d1", 1);
     client.ping().await;
-    server.backend.state.lock().devices.get_mut(&super::fake::device("d1")).unwrap().desired_version = 4;
+    server
+        .backend
+        .state
+        .lock()
+        .devices
+        .get_mut(&super::fake::device("d1"))
+        .unwrap()
+        .desired_version = 4;
     client.subscribe(DESIRED, QoS::AtLeastOnce).await;
     for version in [3, 4, 5, 7, 6, 7, 8] {
         server.backend.desired("d1", version);
     }
     for version in [5, 7, 8] {
         let (topic, body, packet_id, _) = client.published().await;
-        assert_eq!(topic, format!("$iothub/twin/PATCH/properties/desired/?$version={version}"));
+        assert_eq!(
+            topic,
+            format!("$iothub/twin/PATCH/properties/desired/?$version={version}")
+        );
         assert_eq!(body, format!("{{\"$version\":{version}}}"));
         assert_eq!(packet_id, 0, "notifications are QoS 0 whatever was granted");
     }
@@ -106,7 +147,12 @@ async fn a_session_that_cannot_keep_up_is_closed() {
 impl Server {
     /// Waits until the gateway took a publish from the socket.
     async fn until_reading_stops(&self) {
-        while self.metrics.telemetry_batches.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        while self
+            .metrics
+            .telemetry_batches
+            .load(std::sync::atomic::Ordering::Relaxed)
+            == 0
+        {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     }
