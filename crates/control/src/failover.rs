@@ -166,7 +166,7 @@ fn reason_to_go_back(
     }
     let begun = |step: StepName| operation.step(step).map(|step| step.started);
     if let Some(fence) = begun(StepName::Fence)
-        && now.since(fence) > settings.pause_ceiling_ms
+        && now.since(fence) >= settings.pause_ceiling_ms
     {
         let why = format!(
             "the hub was paused for {} ms without being ready to open in the other region; the ceiling is {} ms",

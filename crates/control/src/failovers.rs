@@ -161,7 +161,7 @@ impl State {
         if !op.has_started(StepName::Commit) {
             may_begin(op, StepName::Commit)?;
         } else {
-            let _ = op;
+            may_go_on(op)?;
         }
         let started = op.step(StepName::Commit).map(|step| step.started);
         let started = started

@@ -209,7 +209,7 @@ fn switches<'a>(
 }
 
 fn within_day(ended: UnixMillis, now: UnixMillis) -> bool {
-    now.since(ended) <= limits::FAILOVER_DAY_MS
+    now.since(ended) < limits::FAILOVER_DAY_MS
 }
 
 #[cfg(test)]

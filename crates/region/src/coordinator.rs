@@ -5,7 +5,10 @@ use crate::engine::{Answer as EngineAnswer, Handover, HubRole, Refusal, Role};
 use crate::facts;
 use crate::peer::{self, Call, Facts, Return};
 use crate::region::Region;
-use control::details::{CommitDetail, Handover as RecordedHandover, HandoverDetail, OpenDetail, ReverseDetail, UnfenceDetail, WarmDetail, read, record};
+use control::details::{
+    CommitDetail, Handover as RecordedHandover, HandoverDetail, OpenDetail, ReverseDetail,
+    UnfenceDetail, WarmDetail, read, record,
+};
 use control::failover::{Action, Timings, next_action, warm_enough};
 use control::model::OperationKind;
 use control::report::{ReportFacts, report};
@@ -34,10 +37,16 @@ pub async fn run(region: Arc<Region>) {
     loop {
         driven.retain(|_, task| !task.is_finished());
         if region.ready() && region.plane.is_leader() {
-            let running: Vec<String> = region.plane.with(|state| state.running_operations().map(|op| op.id.clone()).collect());
+            let running: Vec<String> = region
+                .plane
+                .with(|state| state.running_operations().map(|op| op.id.clone()).collect());
             for id in running {
                 if !driven.contains_key(&id) {
-                    let driver = Driver { region: region.clone(), id: id.clone(), sockets: None };
+                    let driver = Driver {
+                        region: region.clone(),
+                        id: id.clone(),
+                        sockets: None,
+                    };
                     driven.insert(id, tokio::spawn(driver.drive()));
                 }
             }
@@ -74,16 +83,26 @@ impl Driver {
         while self.region.plane.is_leader() {
             let id = &self.id;
             let found = self.region.plane.with(|state| {
-                let operation = state.operations.get(id).filter(|op| op.is_running())?.clone();
+                let operation = state
+                    .operations
+                    .get(id)
+                    .filter(|op| op.is_running())?
+                    .clone();
                 let hub = operation.hub.and_then(|hub| state.hub(hub)).cloned();
                 Some((operation, hub))
             });
-            let Some((operation, hub)) = found else { return };
+            let Some((operation, hub)) = found else {
+                return;
+            };
             let outcome = match (&operation.kind, hub) {
-                (OperationKind::Failover { .. }, Some(hub)) => self.failover(&operation, &hub).await,
-                (OperationKind::CreateHub | OperationKind::UpdateHub, Some(hub)) => self.activate(&hub).await,
+                (OperationKind::Failover { .. }, Some(hub)) => {
+                    self.failover(&operation, &hub).await
+                }
+                (OperationKind::CreateHub | OperationKind::UpdateHub, Some(hub)) => {
+                    self.activate(&hub).await
+                }
                 (OperationKind::DeleteHub, Some(hub)) => self.delete(&operation, &hub).await,
-                (OperationKind::DeleteGroup, _) => self.delete_group(&operation),
+                (OperationKind::DeleteGroup, _) => self.delete_group().await,
                 (_, None) => Outcome::Record(self.finish(None, None)),
             };
             match outcome {
@@ -108,16 +127,30 @@ impl Driver {
                 tokio::time::sleep(AGAIN).await;
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(operation = %self.id, why = %error.why, "the control plane did not answer"),
+            Err(error) => {
+                tracing::warn!(operation = %self.id, why = %error.why, "the control plane did not answer")
+            }
         }
     }
 
-    fn finish(&self, report: Option<serde_json::Value>, error: Option<(String, String)>) -> Command {
-        Command::Finish { operation: self.id.clone(), report, error }
+    fn finish(
+        &self,
+        report: Option<serde_json::Value>,
+        error: Option<(String, String)>,
+    ) -> Command {
+        Command::Finish {
+            operation: self.id.clone(),
+            report,
+            error,
+        }
     }
 
     fn ended(&self, step: StepName, detail: serde_json::Value) -> Outcome {
-        Outcome::Record(Command::StepEnded { operation: self.id.clone(), step, detail })
+        Outcome::Record(Command::StepEnded {
+            operation: self.id.clone(),
+            step,
+            detail,
+        })
     }
 
     /// A new hub is active once its primary has opened every partition.
@@ -125,18 +158,28 @@ impl Driver {
         let Some(facts) = self.facts(&hub.primary, hub).await else {
             return Outcome::Again(format!("region {} does not answer", hub.primary));
         };
-        let open = facts.partitions.iter().filter(|p| p.open && p.epoch == hub.epoch).count();
+        let open = facts
+            .partitions
+            .iter()
+            .filter(|p| p.open && p.epoch == hub.epoch)
+            .count();
         if open == usize::from(hub.partition_count) {
             Outcome::Record(self.finish(None, None))
         } else {
-            Outcome::Again(format!("{open} of {} partitions are open in {}", hub.partition_count, hub.primary))
+            Outcome::Again(format!(
+                "{open} of {} partitions are open in {}",
+                hub.partition_count, hub.primary
+            ))
         }
     }
 
     async fn delete(&self, operation: &Operation, hub: &Hub) -> Outcome {
         let waited = self.region.clock.now().since(operation.started);
         for region in std::iter::once(&hub.primary).chain(hub.secondary()) {
-            let gone = self.facts(region, hub).await.is_some_and(|facts| facts.partitions.is_empty());
+            let gone = self
+                .facts(region, hub)
+                .await
+                .is_some_and(|facts| facts.partitions.is_empty());
             if !gone && waited < DELETE_MS_MAX {
                 return Outcome::Again(format!("region {region} still holds the hub's data"));
             }
@@ -144,21 +187,28 @@ impl Driver {
         Outcome::Record(self.finish(None, None))
     }
 
-    fn delete_group(&self, operation: &Operation) -> Outcome {
-        let left = self.region.plane.with(|state| state.hubs_of_group(&operation.subscription, &operation.target).count());
-        match left {
-            0 => Outcome::Record(self.finish(None, None)),
-            left => Outcome::Again(format!("{left} hubs are still being deleted")),
-        }
+    /// The control plane itself knows whether all hubs of the group are gone; it refuses to finish before.
+    async fn delete_group(&self) -> Outcome {
+        tokio::time::sleep(AGAIN).await;
+        Outcome::Record(self.finish(None, None))
     }
 
     async fn failover(&mut self, operation: &Operation, hub: &Hub) -> Outcome {
-        let now = self.region.clock.now().max(self.region.plane.with(|state| state.time));
+        let now = self
+            .region
+            .clock
+            .now()
+            .max(self.region.plane.with(|state| state.time));
         let action = next_action(operation, hub, now, &Timings::default());
         if let (true, Some(step)) = (action.needs_start(operation), action.step()) {
-            return Outcome::Record(Command::StepStarted { operation: self.id.clone(), step });
+            return Outcome::Record(Command::StepStarted {
+                operation: self.id.clone(),
+                step,
+            });
         }
-        let Some(switch) = operation.switch() else { return Outcome::Again("not a failover".into()) };
+        let Some(switch) = operation.switch() else {
+            return Outcome::Again("not a failover".into());
+        };
         let (from, to, epoch) = (switch.from.clone(), switch.to.clone(), switch.epoch);
         match action {
             Action::GatherFacts => self.check(hub, &to).await,
@@ -166,15 +216,25 @@ impl Driver {
             Action::Fence => self.fence(hub, &from, epoch).await,
             Action::CatchUp => self.catch_up(operation, hub, &to).await,
             Action::Commit => {
-                let detail = record(&CommitDetail { epoch: epoch.next(), primary: to });
-                Outcome::Record(Command::CommitFailover { operation: self.id.clone(), detail })
+                let detail = record(&CommitDetail {
+                    epoch: epoch.next(),
+                    primary: to,
+                });
+                Outcome::Record(Command::CommitFailover {
+                    operation: self.id.clone(),
+                    detail,
+                })
             }
             Action::Open => self.open(hub, &from, &to, epoch.next()).await,
             Action::Reverse => self.reverse(operation, hub, &to).await,
             Action::Unfence => self.unfence(hub, &from, epoch).await,
             Action::RollBack { code, why } => {
                 tracing::warn!(operation = %self.id, %code, %why, "rolling back");
-                Outcome::Record(Command::RollBack { operation: self.id.clone(), code, why })
+                Outcome::Record(Command::RollBack {
+                    operation: self.id.clone(),
+                    code,
+                    why,
+                })
             }
             Action::Finish { error } => self.end(operation, hub, error).await,
             Action::Wait { why } => Outcome::Again(why),
@@ -191,18 +251,43 @@ impl Driver {
             return Outcome::Again(format!("region {from} does not answer"));
         };
         let lag_records = facts.partitions.iter().map(|p| p.lag_records).sum();
-        let lag_ms = facts.partitions.iter().map(|p| p.lag_ms).max().unwrap_or_default();
-        let rtt = facts.links.iter().find_map(|(name, _, rtt)| (Some(name.as_str()) == hub.secondary().map(RegionName::as_str)).then_some(*rtt)?);
+        let lag_ms = facts
+            .partitions
+            .iter()
+            .map(|p| p.lag_ms)
+            .max()
+            .unwrap_or_default();
+        let rtt = facts.links.iter().find_map(|(name, _, rtt)| {
+            (Some(name.as_str()) == hub.secondary().map(RegionName::as_str)).then_some(*rtt)?
+        });
         let followed = facts.partitions.iter().all(|p| p.follower_connected);
         if !followed || !warm_enough(lag_records, lag_ms, rtt.unwrap_or_default() as i64) {
-            return Outcome::Again(format!("the secondary is {lag_records} records ({lag_ms} ms) behind"));
+            return Outcome::Again(format!(
+                "the secondary is {lag_records} records ({lag_ms} ms) behind"
+            ));
         }
         self.sockets = Some(self.count_sockets(hub).await);
-        self.ended(StepName::Warm, record(&WarmDetail { lag_records, lag_ms }))
+        self.ended(
+            StepName::Warm,
+            record(&WarmDetail {
+                lag_records,
+                lag_ms,
+            }),
+        )
     }
 
     async fn fence(&self, hub: &Hub, from: &RegionName, epoch: Epoch) -> Outcome {
-        match self.step(from, Call::Fence { hub: hub.id, epoch }).await {
+        match self
+            .step(
+                from,
+                Call::Fence {
+                    hub: hub.id,
+                    epoch,
+                    operation: self.id.clone(),
+                },
+            )
+            .await
+        {
             Ok(EngineAnswer::Fenced(handovers)) => {
                 let partitions = handovers.iter().map(recorded).collect();
                 self.ended(StepName::Fence, record(&HandoverDetail { partitions }))
@@ -216,16 +301,34 @@ impl Driver {
             return Outcome::Again("the fence step recorded no handover".into());
         };
         let handovers: Option<Vec<Handover>> = fenced.partitions.iter().map(restored).collect();
-        let Some(handovers) = handovers else { return Outcome::Again("the recorded handover cannot be read".into()) };
-        match self.step(to, Call::CatchUp { hub: hub.id, handovers }).await {
-            // It answers only when every position and digest is its own.
-            Ok(EngineAnswer::CaughtUp) => self.ended(StepName::CatchUp, record(&fenced)),
+        let Some(handovers) = handovers else {
+            return Outcome::Again("the recorded handover cannot be read".into());
+        };
+        match self
+            .step(
+                to,
+                Call::CatchUp {
+                    hub: hub.id,
+                    handovers,
+                },
+            )
+            .await
+        {
+            Ok(EngineAnswer::CaughtUp(reached)) => {
+                let partitions = reached.iter().map(recorded).collect();
+                self.ended(StepName::CatchUp, record(&HandoverDetail { partitions }))
+            }
             other => Outcome::Again(format!("{to} catching up: {}", describe(other))),
         }
     }
 
     async fn open(&self, hub: &Hub, from: &RegionName, to: &RegionName, epoch: Epoch) -> Outcome {
-        let role = HubRole { settings: Arc::new(hub.settings()), role: Role::Primary, epoch, peer: Some(from.clone()) };
+        let role = HubRole {
+            settings: Arc::new(hub.settings()),
+            role: Role::Primary,
+            epoch,
+            peer: Some(from.clone()),
+        };
         match self.step(to, Call::Open { role }).await {
             Ok(EngineAnswer::Opened) => {}
             other => return Outcome::Again(format!("opening {to}: {}", describe(other))),
@@ -234,46 +337,83 @@ impl Driver {
         if let Some(before) = self.sockets {
             let after = self.count_sockets(hub).await;
             detail.sockets_before = Some(before.open);
-            detail.sockets_kept = Some(before.open.saturating_sub(after.closed.saturating_sub(before.closed)));
+            detail.sockets_kept = Some(
+                before
+                    .open
+                    .saturating_sub(after.closed.saturating_sub(before.closed)),
+            );
             detail.requests_parked = after.parked.saturating_sub(before.parked);
         }
         self.ended(StepName::Open, record(&detail))
     }
 
     async fn reverse(&self, operation: &Operation, hub: &Hub, to: &RegionName) -> Outcome {
-        let opened = operation.step(StepName::Open).and_then(|step| step.ended).unwrap_or(operation.started);
+        let opened = operation
+            .step(StepName::Open)
+            .and_then(|step| step.ended)
+            .unwrap_or(operation.started);
         let waited = self.region.clock.now().since(opened);
         let facts = self.facts(to, hub).await;
-        let following = facts.map_or(0, |facts| facts.partitions.iter().filter(|p| p.follower_connected).count());
+        let following = facts.map_or(0, |facts| {
+            facts
+                .partitions
+                .iter()
+                .filter(|p| p.follower_connected)
+                .count()
+        });
         if following < usize::from(hub.partition_count) && waited < REVERSE_MS_MAX {
-            return Outcome::Again(format!("{following} of {} partitions are followed", hub.partition_count));
+            return Outcome::Again(format!(
+                "{following} of {} partitions are followed",
+                hub.partition_count
+            ));
         }
-        self.ended(StepName::Reverse, record(&ReverseDetail { partitions_following: following as u16 }))
+        self.ended(
+            StepName::Reverse,
+            record(&ReverseDetail {
+                partitions_following: following as u16,
+            }),
+        )
     }
 
     async fn unfence(&self, hub: &Hub, from: &RegionName, epoch: Epoch) -> Outcome {
         match self.step(from, Call::Unfence { hub: hub.id, epoch }).await {
-            Ok(EngineAnswer::Opened) => {
-                self.ended(StepName::RollBack, record(&UnfenceDetail { partitions_released: hub.partition_count }))
-            }
+            Ok(EngineAnswer::Opened) => self.ended(
+                StepName::RollBack,
+                record(&UnfenceDetail {
+                    partitions_released: hub.partition_count,
+                }),
+            ),
             other => Outcome::Again(format!("opening {from} again: {}", describe(other))),
         }
     }
 
-    async fn end(&self, operation: &Operation, hub: &Hub, error: Option<(String, String)>) -> Outcome {
+    async fn end(
+        &self,
+        operation: &Operation,
+        hub: &Hub,
+        error: Option<(String, String)>,
+    ) -> Outcome {
         if let Some(pause) = operation.pause_ms() {
             let pauses = &self.region.pauses;
             pauses.count.fetch_add(1, Ordering::Relaxed);
-            pauses.sum_ms.fetch_add(pause.max(0) as u64, Ordering::Relaxed);
+            pauses
+                .sum_ms
+                .fetch_add(pause.max(0) as u64, Ordering::Relaxed);
             pauses.last_ms.store(pause.max(0) as u64, Ordering::Relaxed);
         }
         let devices = facts::devices(&self.region, hub).await;
-        let facts = ReportFacts { at: self.region.clock.now(), devices };
+        let facts = ReportFacts {
+            at: self.region.clock.now(),
+            devices,
+        };
         Outcome::Record(self.finish(Some(report(operation, hub, &facts)), error))
     }
 
     async fn count_sockets(&self, hub: &Hub) -> Sockets {
-        let names = self.region.plane.with(|state| state.deployment.regions.clone());
+        let names = self
+            .region
+            .plane
+            .with(|state| state.deployment.regions.clone());
         let asked = names.iter().map(|name| self.facts(name, hub));
         let all = futures_util::future::join_all(asked).await;
         let mut sum = Sockets::default();
@@ -292,7 +432,12 @@ impl Driver {
     /// Asks a region for a failover step.
     async fn step(&self, of: &RegionName, call: Call) -> Result<EngineAnswer, String> {
         let body = peer::encode(peer::CALL, &call);
-        let bytes = self.region.links.call(of, Class::Control, body, STEP_TIMEOUT).await.map_err(|error| error.to_string())?;
+        let bytes = self
+            .region
+            .links
+            .call(of, Class::Control, body, STEP_TIMEOUT)
+            .await
+            .map_err(|error| error.to_string())?;
         match peer::decode::<Return>(&bytes)? {
             Return::Engine(Ok(answer)) => Ok(answer),
             Return::Engine(Err(Refusal::Step(why))) => Err(why),
@@ -310,8 +455,15 @@ fn describe(answer: Result<EngineAnswer, String>) -> String {
 
 /// All that must be equal in the other region, as one text.
 fn recorded(handover: &Handover) -> RecordedHandover {
-    let digest = format!("{}-{:016x}-{:08x}-{}", handover.state, handover.chain, handover.crc, handover.next_sequence);
-    RecordedHandover { partition: handover.partition, end: handover.lsn, digest }
+    let digest = format!(
+        "{}-{:016x}-{:08x}-{}",
+        handover.state, handover.chain, handover.crc, handover.next_sequence
+    );
+    RecordedHandover {
+        partition: handover.partition,
+        end: handover.lsn,
+        digest,
+    }
 }
 
 fn restored(recorded: &RecordedHandover) -> Option<Handover> {
@@ -342,6 +494,13 @@ mod tests {
             state: format!("{:032x}", 7u128 << 99),
         };
         assert_eq!(restored(&recorded(&handover)), Some(handover));
-        assert_eq!(restored(&RecordedHandover { partition: PartitionId(0), end: Lsn(1), digest: "x".into() }), None);
+        assert_eq!(
+            restored(&RecordedHandover {
+                partition: PartitionId(0),
+                end: Lsn(1),
+                digest: "x".into()
+            }),
+            None
+        );
     }
 }

@@ -29,7 +29,10 @@ pub struct EventLog {
 
 impl EventLog {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        EventLog { store, visible: RwLock::default() }
+        EventLog {
+            store,
+            visible: RwLock::default(),
+        }
     }
 
     fn of(&self, at: PartitionKey) -> Arc<Visible> {
@@ -43,7 +46,9 @@ impl EventLog {
     pub fn advance(&self, at: PartitionKey, next: Sequence, epoch: Option<Epoch>) {
         let visible = self.of(at);
         visible.next.store(next.0, Ordering::Release);
-        visible.epoch.store(epoch.map_or(0, |epoch| epoch.0), Ordering::Release);
+        visible
+            .epoch
+            .store(epoch.map_or(0, |epoch| epoch.0), Ordering::Release);
         visible.changed.notify_waiters();
     }
 
@@ -51,7 +56,13 @@ impl EventLog {
     ///
     /// # Errors
     /// [`ReadRefusal::NotPrimary`] where (or as soon as) this region is not the primary.
-    pub async fn read(&self, at: PartitionKey, from: ReadFrom, max: usize, wait: Duration) -> Result<EventsPage, ReadRefusal> {
+    pub async fn read(
+        &self,
+        at: PartitionKey,
+        from: ReadFrom,
+        max: usize,
+        wait: Duration,
+    ) -> Result<EventsPage, ReadRefusal> {
         let visible = self.of(at);
         let deadline = Instant::now() + wait;
         let max = max.clamp(1, limits::READ_EVENTS_MAX);
@@ -79,10 +90,22 @@ impl EventLog {
         }
     }
 
-    async fn read_now(&self, at: PartitionKey, from: ReadFrom, end: Sequence, max: usize) -> Result<EventsPage, ReadRefusal> {
-        let nothing = EventsPage { runs: Vec::new(), next: end, epoch: Epoch(0) };
+    async fn read_now(
+        &self,
+        at: PartitionKey,
+        from: ReadFrom,
+        end: Sequence,
+        max: usize,
+    ) -> Result<EventsPage, ReadRefusal> {
+        let nothing = EventsPage {
+            runs: Vec::new(),
+            next: end,
+            epoch: Epoch(0),
+        };
         if matches!(from, ReadFrom::Sequence(sequence) if sequence >= end) {
-            let ReadFrom::Sequence(next) = from else { return Ok(nothing) };
+            let ReadFrom::Sequence(next) = from else {
+                return Ok(nothing);
+            };
             return Ok(EventsPage { next, ..nothing });
         }
         let store = self.store.clone();
@@ -96,9 +119,21 @@ impl EventLog {
 }
 
 /// `None`: nothing there yet.
-fn read_page(store: &dyn Store, at: PartitionKey, from: ReadFrom, end: Sequence, max: usize) -> Result<Option<EventsPage>, StoreError> {
-    let Some((lsn, first)) = locate(store, at, from)? else { return Ok(None) };
-    let mut page = EventsPage { runs: Vec::new(), next: first, epoch: Epoch(0) };
+fn read_page(
+    store: &dyn Store,
+    at: PartitionKey,
+    from: ReadFrom,
+    end: Sequence,
+    max: usize,
+) -> Result<Option<EventsPage>, StoreError> {
+    let Some((lsn, first)) = locate(store, at, from)? else {
+        return Ok(None);
+    };
+    let mut page = EventsPage {
+        runs: Vec::new(),
+        next: first,
+        epoch: Epoch(0),
+    };
     let mut taken = 0;
     let mut bytes = 0;
     let mut lsn = lsn;
@@ -113,11 +148,20 @@ fn read_page(store: &dyn Store, at: PartitionKey, from: ReadFrom, end: Sequence,
             if stored.event_count == 0 || record_end <= page.next.0 {
                 continue;
             }
-            let corrupt = |why: String| StoreError::Corrupt { partition: at, at: stored.lsn, why };
-            let record = Record::decode(&stored.bytes).map_err(|error| corrupt(error.to_string()))?;
-            let Body::Data { events, .. } = record.body else { return Err(corrupt("events in a mark".into())) };
+            let corrupt = |why: String| StoreError::Corrupt {
+                partition: at,
+                at: stored.lsn,
+                why,
+            };
+            let record =
+                Record::decode(&stored.bytes).map_err(|error| corrupt(error.to_string()))?;
+            let Body::Data { events, .. } = record.body else {
+                return Err(corrupt("events in a mark".into()));
+            };
             let skip = page.next.0.saturating_sub(stored.first_sequence.0);
-            let left = record_end.min(end.0).saturating_sub(stored.first_sequence.0 + skip);
+            let left = record_end
+                .min(end.0)
+                .saturating_sub(stored.first_sequence.0 + skip);
             let take = left.min((max - taken) as u64);
             if take == 0 {
                 break;
@@ -125,7 +169,13 @@ fn read_page(store: &dyn Store, at: PartitionKey, from: ReadFrom, end: Sequence,
             bytes += events.len();
             taken += take as usize;
             page.next = Sequence(stored.first_sequence.0 + skip + take);
-            let run = EventRun { first: stored.first_sequence, count: stored.event_count, skip: skip as u32, take: take as u32, bytes: events };
+            let run = EventRun {
+                first: stored.first_sequence,
+                count: stored.event_count,
+                skip: skip as u32,
+                take: take as u32,
+                bytes: events,
+            };
             page.runs.push(run);
             if taken >= max || bytes >= limits::READ_BYTES_MAX {
                 break;
@@ -136,7 +186,11 @@ fn read_page(store: &dyn Store, at: PartitionKey, from: ReadFrom, end: Sequence,
 }
 
 /// The record to begin at and the first sequence number wanted.
-fn locate(store: &dyn Store, at: PartitionKey, from: ReadFrom) -> Result<Option<(Lsn, Sequence)>, StoreError> {
+fn locate(
+    store: &dyn Store,
+    at: PartitionKey,
+    from: ReadFrom,
+) -> Result<Option<(Lsn, Sequence)>, StoreError> {
     let bounds = store.log_bounds(at)?;
     let oldest = bounds.map(|bounds| (bounds.first_lsn, bounds.first_sequence));
     match from {
@@ -148,8 +202,13 @@ fn locate(store: &dyn Store, at: PartitionKey, from: ReadFrom) -> Result<Option<
             Err(error) => Err(error),
         },
         ReadFrom::Time(time) => {
-            let Some(lsn) = store.find_time(at, time)? else { return Ok(None) };
-            let first = store.read_log(at, lsn, 1)?.first().map(|record| record.first_sequence);
+            let Some(lsn) = store.find_time(at, time)? else {
+                return Ok(None);
+            };
+            let first = store
+                .read_log(at, lsn, 1)?
+                .first()
+                .map(|record| record.first_sequence);
             Ok(first.map(|first| (lsn, first)))
         }
     }

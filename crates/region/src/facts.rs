@@ -20,7 +20,11 @@ pub async fn ask(region: &Region, of: &RegionName, hub: HubId, timeout: Duration
         return Some(region.facts(hub).await);
     }
     let body = peer::encode(peer::CALL, &Call::Facts { hub });
-    let bytes = region.links.call(of, Class::Control, body, timeout).await.ok()?;
+    let bytes = region
+        .links
+        .call(of, Class::Control, body, timeout)
+        .await
+        .ok()?;
     match peer::decode::<Return>(&bytes) {
         Ok(Return::Facts(facts)) => Some(*facts),
         _ => None,
@@ -28,9 +32,18 @@ pub async fn ask(region: &Region, of: &RegionName, hub: HubId, timeout: Duration
 }
 
 /// The checks of a failover to `to`; `operation`: the one whose first step asks, `None` in a dry run.
-pub async fn evaluate(region: &Region, hub: &Hub, to: &RegionName, operation: Option<&str>) -> CheckReport {
+pub async fn evaluate(
+    region: &Region,
+    hub: &Hub,
+    to: &RegionName,
+    operation: Option<&str>,
+) -> CheckReport {
     let asked = region.clock.now();
-    let other = if *to == hub.primary { hub.secondary().unwrap_or(to) } else { to };
+    let other = if *to == hub.primary {
+        hub.secondary().unwrap_or(to)
+    } else {
+        to
+    };
     let (primary, secondary) = tokio::join!(
         ask(region, &hub.primary, hub.id, CHECK_TIMEOUT),
         ask(region, other, hub.id, CHECK_TIMEOUT),
@@ -50,8 +63,22 @@ pub async fn evaluate(region: &Region, hub: &Hub, to: &RegionName, operation: Op
         applied: status.last_applied,
         operation: operation.map(str::to_owned),
     };
-    let excluded = region.catalogue.get(&hub.home).is_some_and(|home| !home.manual_failover);
-    region.plane.with(|state| evaluate_checks(state, hub, to, excluded, primary.as_ref(), secondary.as_ref(), &control, now))
+    let excluded = region
+        .catalogue
+        .get(&hub.home)
+        .is_some_and(|home| !home.manual_failover);
+    region.plane.with(|state| {
+        evaluate_checks(
+            state,
+            hub,
+            to,
+            excluded,
+            primary.as_ref(),
+            secondary.as_ref(),
+            &control,
+            now,
+        )
+    })
 }
 
 fn of_region(facts: &Facts, other: &RegionName, middle: types::UnixMillis) -> Option<RegionFacts> {
@@ -82,7 +109,11 @@ fn of_region(facts: &Facts, other: &RegionName, middle: types::UnixMillis) -> Op
 fn of_partition(facts: &engine::PartitionFacts) -> PartitionFacts {
     PartitionFacts {
         partition: PartitionId(facts.partition.0),
-        role: if facts.primary { Role::Primary } else { Role::Secondary },
+        role: if facts.primary {
+            Role::Primary
+        } else {
+            Role::Secondary
+        },
         epoch: facts.epoch,
         lsn: facts.lsn,
         digest: Some(facts.state.clone()),
@@ -110,12 +141,25 @@ pub struct DeviceCounts {
 
 pub async fn statistics(region: &Region, hub: &Hub) -> Option<DeviceCounts> {
     let asked = (0..hub.partition_count).map(|number| {
-        let at = PartitionKey { hub: hub.id, partition: PartitionId(number) };
-        region.router.call(at, Command::Registry(RegistryCommand::Statistics))
+        let at = PartitionKey {
+            hub: hub.id,
+            partition: PartitionId(number),
+        };
+        region
+            .router
+            .call(at, Command::Registry(RegistryCommand::Statistics))
     });
     let mut sum = DeviceCounts::default();
     for answer in futures_util::future::join_all(asked).await {
-        let Ok(Reply::Statistics { total, enabled, disabled, connected }) = answer else { return None };
+        let Ok(Reply::Statistics {
+            total,
+            enabled,
+            disabled,
+            connected,
+        }) = answer
+        else {
+            return None;
+        };
         sum.total += total;
         sum.enabled += enabled;
         sum.disabled += disabled;

@@ -48,15 +48,17 @@ impl Handler for Peers {
                 };
             };
             match body.first() {
-                Some(&peer::RAFT) => match region.plane.consensus().receive(body.slice(1..)).await {
-                    Ok(answer) => {
-                        let mut framed = Vec::with_capacity(answer.len() + 1);
-                        framed.push(RAFT_OK);
-                        framed.extend_from_slice(&answer);
-                        framed.into()
+                Some(&peer::RAFT) => {
+                    match region.plane.consensus().receive(body.slice(1..)).await {
+                        Ok(answer) => {
+                            let mut framed = Vec::with_capacity(answer.len() + 1);
+                            framed.push(RAFT_OK);
+                            framed.extend_from_slice(&answer);
+                            framed.into()
+                        }
+                        Err(why) => raft_failed(&why),
                     }
-                    Err(why) => raft_failed(&why),
-                },
+                }
                 _ => peer::encode_return(&answer(&region, &from, &body).await),
             }
         })
@@ -73,7 +75,10 @@ impl Handler for Peers {
     fn changed(&self, peer: RegionName, up: bool) {
         let Some(region) = self.region() else { return };
         tracing::info!(region = %region.me, %peer, up, "link");
-        region.engine().tell(Input::Link { peer: peer.clone(), up });
+        region.engine().tell(Input::Link {
+            peer: peer.clone(),
+            up,
+        });
         if up {
             // Whatever effects or presence the peer missed while it was away, it learns now.
             for route in region.router.routes.all() {
@@ -94,13 +99,38 @@ fn raft_failed(why: &str) -> Bytes {
 fn take(region: &Arc<Region>, from: RegionName, cast: Cast) {
     match cast {
         Cast::Engine(message) => region.engine().tell(Input::Message { from, message }),
-        Cast::Effect { connection, effect, .. } => region.router.sessions.deliver(connection, effect),
-        Cast::Route { hub, epoch, primary } => region.route_moved(hub, epoch, &primary),
-        Cast::Connected { at, device, connection, since } => {
-            region.router.presence(at, PresenceChange::Connected { device, connection, gateway: from, since });
+        Cast::Effect {
+            connection, effect, ..
+        } => region.router.sessions.deliver(connection, effect),
+        Cast::Route {
+            hub,
+            epoch,
+            primary,
+        } => region.route_moved(hub, epoch, &primary),
+        Cast::Connected {
+            at,
+            device,
+            connection,
+            since,
+        } => {
+            region.router.presence(
+                at,
+                PresenceChange::Connected {
+                    device,
+                    connection,
+                    gateway: from,
+                    since,
+                },
+            );
         }
-        Cast::Disconnected { at, device, connection } => {
-            region.router.presence(at, PresenceChange::Disconnected { device, connection });
+        Cast::Disconnected {
+            at,
+            device,
+            connection,
+        } => {
+            region
+                .router
+                .presence(at, PresenceChange::Disconnected { device, connection });
         }
     }
 }
@@ -118,19 +148,42 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
             let command = Arc::new(command);
             engine(region, |reply| Input::Command { at, command, reply }).await
         }
-        Call::ReadEvents { at, from, max, wait_ms } => {
+        Call::ReadEvents {
+            at,
+            from,
+            max,
+            wait_ms,
+        } => {
             let wait = Duration::from_millis(wait_ms.min(limits::READ_WAIT_MS_MAX));
             Return::Events(region.router.events.read(at, from, max, wait).await)
         }
         Call::Submit { request } => Return::Submitted(submit(region, request).await),
-        Call::Barrier => Return::Barrier(region.plane.consensus().barrier().await.map_err(|error| error.to_string())),
+        Call::Barrier => Return::Barrier(
+            region
+                .plane
+                .consensus()
+                .barrier()
+                .await
+                .map_err(|error| error.to_string()),
+        ),
         Call::Facts { hub } => Return::Facts(Box::new(region.facts(hub).await)),
-        Call::Fence { hub, epoch } => engine(region, |reply| Input::Fence { hub, epoch, reply }).await,
+        Call::Fence {
+            hub,
+            epoch,
+            operation,
+        } => fence(region, hub, epoch, &operation).await,
         Call::Unfence { hub, epoch } => {
             let done = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
             announced(region, hub, epoch, done)
         }
-        Call::CatchUp { hub, handovers } => engine(region, |reply| Input::CatchUp { hub, handovers, reply }).await,
+        Call::CatchUp { hub, handovers } => {
+            engine(region, |reply| Input::CatchUp {
+                hub,
+                handovers,
+                reply,
+            })
+            .await
+        }
         Call::Open { role } => {
             let (hub, epoch) = (role.settings.id, role.epoch);
             let done = engine(region, |reply| Input::Open { role, reply }).await;
@@ -144,6 +197,22 @@ fn announced(region: &Region, hub: HubId, epoch: types::Epoch, done: Return) -> 
         region.announce(hub, epoch);
     }
     done
+}
+
+/// A fence may come late, after its operation was rolled back: the control plane is asked first. One that slips in between is
+/// lifted by [`Region::lift_stale_fences`].
+async fn fence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation: &str) -> Return {
+    let refuse = |why: String| Return::Engine(Err(Refusal::Step(why)));
+    if let Err(why) = region.plane.barrier().await {
+        return refuse(why);
+    }
+    if !region
+        .plane
+        .with(|state| control::failover::fence_stands(state, hub, operation, epoch))
+    {
+        return refuse("the operation was rolled back".into());
+    }
+    engine(region, |reply| Input::Fence { hub, epoch, reply }).await
 }
 
 async fn submit(region: &Region, request: Bytes) -> Submitted {

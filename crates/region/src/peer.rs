@@ -18,19 +18,31 @@ pub enum Call {
     /// → [`Return::Engine`]
     Command { at: PartitionKey, command: Command },
     /// → [`Return::Events`]
-    ReadEvents { at: PartitionKey, from: ReadFrom, max: usize, wait_ms: u64 },
+    ReadEvents {
+        at: PartitionKey,
+        from: ReadFrom,
+        max: usize,
+        wait_ms: u64,
+    },
     /// A control-plane request (JSON) for the leader. → [`Return::Submitted`]
     Submit { request: Bytes },
     /// The leader's read barrier. → [`Return::Barrier`]
     Barrier,
     /// → [`Return::Facts`]
     Facts { hub: HubId },
-    /// → [`Return::Engine`]
-    Fence { hub: HubId, epoch: Epoch },
+    /// For a step of `operation`, which must still stand. → [`Return::Engine`]
+    Fence {
+        hub: HubId,
+        epoch: Epoch,
+        operation: String,
+    },
     /// → [`Return::Engine`]
     Unfence { hub: HubId, epoch: Epoch },
     /// → [`Return::Engine`]
-    CatchUp { hub: HubId, handovers: Vec<Handover> },
+    CatchUp {
+        hub: HubId,
+        handovers: Vec<Handover>,
+    },
     /// → [`Return::Engine`]
     Open { role: HubRole },
 }
@@ -111,21 +123,46 @@ pub enum ReadRefusal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Submitted {
     /// Applied at this index, with the answer (JSON).
-    Done { index: u64, answer: Bytes },
-    NotLeader { leader: Option<u64> },
-    Unavailable { why: String, may_have_happened: bool },
+    Done {
+        index: u64,
+        answer: Bytes,
+    },
+    NotLeader {
+        leader: Option<u64>,
+    },
+    Unavailable {
+        why: String,
+        may_have_happened: bool,
+    },
 }
 
 /// A one-way message.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Cast {
     Engine(Message),
-    Effect { hub: HubId, connection: ConnectionId, effect: Effect },
+    Effect {
+        hub: HubId,
+        connection: ConnectionId,
+        effect: Effect,
+    },
     /// A hub opened (or went on) at this epoch: parked requests may go there.
-    Route { hub: HubId, epoch: Epoch, primary: RegionName },
+    Route {
+        hub: HubId,
+        epoch: Epoch,
+        primary: RegionName,
+    },
     /// A gateway's session, told to the hub's secondary so that it knows where devices are when it takes over.
-    Connected { at: PartitionKey, device: DeviceId, connection: ConnectionId, since: UnixMillis },
-    Disconnected { at: PartitionKey, device: DeviceId, connection: ConnectionId },
+    Connected {
+        at: PartitionKey,
+        device: DeviceId,
+        connection: ConnectionId,
+        since: UnixMillis,
+    },
+    Disconnected {
+        at: PartitionKey,
+        device: DeviceId,
+        connection: ConnectionId,
+    },
 }
 
 pub const RAFT: u8 = b'r';
@@ -135,7 +172,9 @@ pub const CAST: u8 = b'o';
 /// Puts the letter before a postcard body.
 pub fn encode<M: Serialize>(letter: u8, message: &M) -> Bytes {
     let mut out = vec![letter, VERSION];
-    out.extend(postcard::to_allocvec(message).expect("messages have no shape postcard cannot write"));
+    out.extend(
+        postcard::to_allocvec(message).expect("messages have no shape postcard cannot write"),
+    );
     out.into()
 }
 
@@ -143,8 +182,12 @@ pub fn encode<M: Serialize>(letter: u8, message: &M) -> Bytes {
 /// When the version is another one or the bytes are not such a message.
 pub fn decode<'a, M: Deserialize<'a>>(body: &'a [u8]) -> Result<M, String> {
     match body {
-        [_, VERSION, rest @ ..] => postcard::from_bytes(rest).map_err(|error| format!("malformed message: {error}")),
-        [_, version, ..] => Err(format!("message version {version}, this region speaks {VERSION}")),
+        [_, VERSION, rest @ ..] => {
+            postcard::from_bytes(rest).map_err(|error| format!("malformed message: {error}"))
+        }
+        [_, version, ..] => Err(format!(
+            "message version {version}, this region speaks {VERSION}"
+        )),
         _ => Err("message is too short".into()),
     }
 }
@@ -155,6 +198,16 @@ pub fn encode_return(value: &Return) -> Bytes {
 }
 
 /// One role as sent with an open.
-pub fn role(settings: Arc<types::HubSettings>, role: engine::Role, epoch: Epoch, peer: Option<RegionName>) -> HubRole {
-    HubRole { settings, role, epoch, peer }
+pub fn role(
+    settings: Arc<types::HubSettings>,
+    role: engine::Role,
+    epoch: Epoch,
+    peer: Option<RegionName>,
+) -> HubRole {
+    HubRole {
+        settings,
+        role,
+        epoch,
+        peer,
+    }
 }

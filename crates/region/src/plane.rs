@@ -74,7 +74,14 @@ pub struct Plane {
 pub fn machine() -> (SharedMachine, Arc<RwLock<State>>, watch::Receiver<u64>) {
     let state = Arc::new(RwLock::new(State::default()));
     let (changed, watch) = watch::channel(0);
-    (SharedMachine { state: state.clone(), changed }, state, watch)
+    (
+        SharedMachine {
+            state: state.clone(),
+            changed,
+        },
+        state,
+        watch,
+    )
 }
 
 impl Plane {
@@ -87,7 +94,16 @@ impl Plane {
         state: Arc<RwLock<State>>,
         changed: watch::Receiver<u64>,
     ) -> Self {
-        Plane { me, nodes, consensus, links, clock, state, changed, cached: Mutex::new(None) }
+        Plane {
+            me,
+            nodes,
+            consensus,
+            links,
+            clock,
+            state,
+            changed,
+            cached: Mutex::new(None),
+        }
     }
 
     /// Reads the state in place.
@@ -123,11 +139,16 @@ impl Plane {
 
     /// The leader's region, if one is known.
     pub fn leader(&self) -> Option<RegionName> {
-        self.consensus.status().leader.and_then(|node| self.region_of(node))
+        self.consensus
+            .status()
+            .leader
+            .and_then(|node| self.region_of(node))
     }
 
     pub fn region_of(&self, node: NodeId) -> Option<RegionName> {
-        self.nodes.get(usize::try_from(node).ok()?.checked_sub(1)?).cloned()
+        self.nodes
+            .get(usize::try_from(node).ok()?.checked_sub(1)?)
+            .cloned()
     }
 
     /// Proposes a command and waits until this region's copy has it.
@@ -136,21 +157,34 @@ impl Plane {
     /// When no leader answers in time; the request may have happened if it was handed over.
     pub async fn submit(&self, by: &str, command: Command) -> Result<Answer, PlaneUnavailable> {
         let id = crate::random_text(16);
-        let request = Request { now: self.clock.now(), by: by.into(), id, command };
-        let bytes = Bytes::from(serde_json::to_vec(&request).expect("requests have no shape JSON cannot write"));
+        let request = Request {
+            now: self.clock.now(),
+            by: by.into(),
+            id,
+            command,
+        };
+        let bytes = Bytes::from(
+            serde_json::to_vec(&request).expect("requests have no shape JSON cannot write"),
+        );
         let deadline = Instant::now() + SUBMIT_FOR;
         let mut may_have_happened = false;
         loop {
             let (why, leader) = match self.submit_once(&bytes).await {
                 Submitted::Done { index, answer } => return self.applied(index, &answer).await,
                 Submitted::NotLeader { leader } => ("no leader is known".to_owned(), leader),
-                Submitted::Unavailable { why, may_have_happened: sent } => {
+                Submitted::Unavailable {
+                    why,
+                    may_have_happened: sent,
+                } => {
                     may_have_happened |= sent;
                     (why, None)
                 }
             };
             if Instant::now() >= deadline {
-                return Err(PlaneUnavailable { why, may_have_happened });
+                return Err(PlaneUnavailable {
+                    why,
+                    may_have_happened,
+                });
             }
             if leader.is_none() {
                 tokio::time::sleep(RETRY).await;
@@ -159,11 +193,17 @@ impl Plane {
     }
 
     async fn applied(&self, index: u64, answer: &[u8]) -> Result<Answer, PlaneUnavailable> {
-        let unavailable = |why: String| PlaneUnavailable { why, may_have_happened: true };
+        let unavailable = |why: String| PlaneUnavailable {
+            why,
+            may_have_happened: true,
+        };
         if !self.consensus.wait_applied(index, CALL_TIMEOUT).await {
-            return Err(unavailable("this region's copy of the control plane lags".into()));
+            return Err(unavailable(
+                "this region's copy of the control plane lags".into(),
+            ));
         }
-        serde_json::from_slice(answer).map_err(|error| unavailable(format!("the leader's answer: {error}")))
+        serde_json::from_slice(answer)
+            .map_err(|error| unavailable(format!("the leader's answer: {error}")))
     }
 
     async fn submit_once(&self, request: &Bytes) -> Submitted {
@@ -171,27 +211,58 @@ impl Plane {
         if status.is_leader {
             return self.submit_here(request.clone()).await;
         }
-        let Some(leader) = status.leader.and_then(|node| self.region_of(node)).filter(|region| *region != self.me) else {
+        let Some(leader) = status
+            .leader
+            .and_then(|node| self.region_of(node))
+            .filter(|region| *region != self.me)
+        else {
             return Submitted::NotLeader { leader: None };
         };
-        let body = peer::encode(peer::CALL, &Call::Submit { request: request.clone() });
-        match self.links.call(&leader, Class::Control, body, CALL_TIMEOUT).await {
+        let body = peer::encode(
+            peer::CALL,
+            &Call::Submit {
+                request: request.clone(),
+            },
+        );
+        match self
+            .links
+            .call(&leader, Class::Control, body, CALL_TIMEOUT)
+            .await
+        {
             Ok(bytes) => match peer::decode::<Return>(&bytes) {
                 Ok(Return::Submitted(submitted)) => submitted,
-                Ok(other) => Submitted::Unavailable { why: format!("unexpected answer {other:?}"), may_have_happened: true },
-                Err(why) => Submitted::Unavailable { why, may_have_happened: true },
+                Ok(other) => Submitted::Unavailable {
+                    why: format!("unexpected answer {other:?}"),
+                    may_have_happened: true,
+                },
+                Err(why) => Submitted::Unavailable {
+                    why,
+                    may_have_happened: true,
+                },
             },
-            Err(link::LinkError::NotSent(why)) => Submitted::Unavailable { why, may_have_happened: false },
-            Err(link::LinkError::OutcomeUnknown(why)) => Submitted::Unavailable { why, may_have_happened: true },
+            Err(link::LinkError::NotSent(why)) => Submitted::Unavailable {
+                why,
+                may_have_happened: false,
+            },
+            Err(link::LinkError::OutcomeUnknown(why)) => Submitted::Unavailable {
+                why,
+                may_have_happened: true,
+            },
         }
     }
 
     /// Takes a request as the leader.
     pub async fn submit_here(&self, request: Bytes) -> Submitted {
         match self.consensus.write(request).await {
-            Ok(written) => Submitted::Done { index: written.index, answer: written.answer },
+            Ok(written) => Submitted::Done {
+                index: written.index,
+                answer: written.answer,
+            },
             Err(WriteError::NotLeader { leader }) => Submitted::NotLeader { leader },
-            Err(error) => Submitted::Unavailable { why: error.to_string(), may_have_happened: true },
+            Err(error) => Submitted::Unavailable {
+                why: error.to_string(),
+                may_have_happened: true,
+            },
         }
     }
 
@@ -201,16 +272,27 @@ impl Plane {
     /// When no leader can be asked now.
     pub async fn barrier(&self) -> Result<(), String> {
         let index = if self.is_leader() {
-            self.consensus.barrier().await.map_err(|error| error.to_string())?
+            self.consensus
+                .barrier()
+                .await
+                .map_err(|error| error.to_string())?
         } else {
             let leader = self.leader().ok_or("no leader is known")?;
             let body = peer::encode(peer::CALL, &Call::Barrier);
-            let bytes = self.links.call(&leader, Class::Control, body, CALL_TIMEOUT).await.map_err(|error| error.to_string())?;
+            let bytes = self
+                .links
+                .call(&leader, Class::Control, body, CALL_TIMEOUT)
+                .await
+                .map_err(|error| error.to_string())?;
             match peer::decode::<Return>(&bytes)? {
                 Return::Barrier(index) => index?,
                 other => return Err(format!("unexpected answer {other:?}")),
             }
         };
-        if self.consensus.wait_applied(index, CALL_TIMEOUT).await { Ok(()) } else { Err("the copy lags".into()) }
+        if self.consensus.wait_applied(index, CALL_TIMEOUT).await {
+            Ok(())
+        } else {
+            Err("the copy lags".into())
+        }
     }
 }

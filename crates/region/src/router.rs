@@ -32,10 +32,17 @@ const RESTATE_AT_ONCE: usize = 64;
 pub enum CallError {
     Reject(Reject),
     /// The hub moved for longer than requests are parked. Nothing was done.
-    FailingOver { retry_after_ms: u64 },
+    FailingOver {
+        retry_after_ms: u64,
+    },
     /// Nothing was done.
-    Unavailable { why: String, retry_after_ms: u64 },
-    OutcomeUnknown { why: String },
+    Unavailable {
+        why: String,
+        retry_after_ms: u64,
+    },
+    OutcomeUnknown {
+        why: String,
+    },
 }
 
 /// Routes commands from this region's gateways.
@@ -106,20 +113,34 @@ impl Router {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn read_events(&self, at: PartitionKey, from: ReadFrom, max: usize, wait_ms: u64) -> Result<EventsPage, CallError> {
+    pub async fn read_events(
+        &self,
+        at: PartitionKey,
+        from: ReadFrom,
+        max: usize,
+        wait_ms: u64,
+    ) -> Result<EventsPage, CallError> {
         let wait_ms = wait_ms.min(limits::READ_WAIT_MS_MAX);
         let first = match self.read_attempt(at, from, max, wait_ms).await {
             Attempt::Done(page) => return Ok(page),
             Attempt::Failed(error) => return Err(error),
             Attempt::NotDone(why) => why,
         };
-        self.parked(first, || self.read_attempt(at, from, max, wait_ms)).await
+        self.parked(first, || self.read_attempt(at, from, max, wait_ms))
+            .await
     }
 
     /// Tries again whenever routes change, until the parking time is over.
-    async fn parked<R, F: Future<Output = Attempt<R>>>(&self, mut why: String, mut attempt: impl FnMut() -> F) -> Result<R, CallError> {
+    async fn parked<R, F: Future<Output = Attempt<R>>>(
+        &self,
+        mut why: String,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<R, CallError> {
         let Ok(_permit) = self.parking.try_acquire() else {
-            return Err(CallError::Unavailable { why: "too many requests wait for a hub that moves".into(), retry_after_ms: 2000 });
+            return Err(CallError::Unavailable {
+                why: "too many requests wait for a hub that moves".into(),
+                retry_after_ms: 2000,
+            });
         };
         self.parked_total.fetch_add(1, Ordering::Relaxed);
         let _count = Count::one(&self.parked_now);
@@ -128,7 +149,9 @@ impl Router {
         loop {
             if Instant::now() >= deadline {
                 tracing::warn!(%why, "a request was parked for too long");
-                return Err(CallError::FailingOver { retry_after_ms: 1000 });
+                return Err(CallError::FailingOver {
+                    retry_after_ms: 1000,
+                });
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);
             let _ = tokio::time::timeout_at(look_again, changed.changed()).await;
@@ -141,7 +164,12 @@ impl Router {
     }
 
     fn route(&self, hub: HubId) -> Result<Arc<Route>, CallError> {
-        let missing = || CallError::Reject(Reject::new(ErrorCode::IotHubNotFound, "the hub does not exist"));
+        let missing = || {
+            CallError::Reject(Reject::new(
+                ErrorCode::IotHubNotFound,
+                "the hub does not exist",
+            ))
+        };
         self.routes.by_id(hub).ok_or_else(missing)
     }
 
@@ -151,10 +179,21 @@ impl Router {
             Err(error) => return Attempt::Failed(error),
         };
         let result = if route.primary == self.me {
-            let asked = self.engine.ask(|reply| Input::Command { at, command: command.clone(), reply }).await;
+            let asked = self
+                .engine
+                .ask(|reply| Input::Command {
+                    at,
+                    command: command.clone(),
+                    reply,
+                })
+                .await;
             match asked {
                 Ok(result) => result,
-                Err(_) => return Attempt::Failed(CallError::OutcomeUnknown { why: "this region is stopping".into() }),
+                Err(_) => {
+                    return Attempt::Failed(CallError::OutcomeUnknown {
+                        why: "this region is stopping".into(),
+                    });
+                }
             }
         } else {
             match self.remote(&route.primary, at, command).await {
@@ -164,27 +203,49 @@ impl Router {
         };
         match result {
             Ok(Answer::Reply(reply)) => Attempt::Done(reply),
-            Ok(other) => Attempt::Failed(CallError::OutcomeUnknown { why: format!("unexpected answer {other:?}") }),
+            Ok(other) => Attempt::Failed(CallError::OutcomeUnknown {
+                why: format!("unexpected answer {other:?}"),
+            }),
             Err(refusal) => of_refusal(refusal, command),
         }
     }
 
-    async fn remote(&self, to: &RegionName, at: PartitionKey, command: &Arc<Command>) -> Result<Result<Answer, Refusal>, Attempt<Reply>> {
+    async fn remote(
+        &self,
+        to: &RegionName,
+        at: PartitionKey,
+        command: &Arc<Command>,
+    ) -> Result<Result<Answer, Refusal>, Attempt<Reply>> {
         let body = peer::encode(peer::CALL, &CommandCall::Command { at, command });
-        let answer = self.links.call(to, Class::Client, body, REMOTE_TIMEOUT).await;
+        let answer = self
+            .links
+            .call(to, Class::Client, body, REMOTE_TIMEOUT)
+            .await;
         match answer {
             Ok(bytes) => match peer::decode::<Return>(&bytes) {
                 Ok(Return::Engine(result)) => Ok(result),
-                Ok(other) => Err(Attempt::Failed(CallError::OutcomeUnknown { why: format!("unexpected answer {other:?}") })),
+                Ok(other) => Err(Attempt::Failed(CallError::OutcomeUnknown {
+                    why: format!("unexpected answer {other:?}"),
+                })),
                 Err(why) => Err(Attempt::Failed(CallError::OutcomeUnknown { why })),
             },
             Err(LinkError::NotSent(why)) => Err(Attempt::NotDone(why)),
-            Err(LinkError::OutcomeUnknown(why)) if repeatable(command) => Err(Attempt::NotDone(why)),
-            Err(LinkError::OutcomeUnknown(why)) => Err(Attempt::Failed(CallError::OutcomeUnknown { why })),
+            Err(LinkError::OutcomeUnknown(why)) if repeatable(command) => {
+                Err(Attempt::NotDone(why))
+            }
+            Err(LinkError::OutcomeUnknown(why)) => {
+                Err(Attempt::Failed(CallError::OutcomeUnknown { why }))
+            }
         }
     }
 
-    async fn read_attempt(&self, at: PartitionKey, from: ReadFrom, max: usize, wait_ms: u64) -> Attempt<EventsPage> {
+    async fn read_attempt(
+        &self,
+        at: PartitionKey,
+        from: ReadFrom,
+        max: usize,
+        wait_ms: u64,
+    ) -> Attempt<EventsPage> {
         let route = match self.route(at.hub) {
             Ok(route) => route,
             Err(error) => return Attempt::Failed(error),
@@ -193,8 +254,20 @@ impl Router {
         let result = if route.primary == self.me {
             self.events.read(at, from, max, wait).await
         } else {
-            let body = peer::encode(peer::CALL, &Call::ReadEvents { at, from, max, wait_ms });
-            match self.links.call(&route.primary, Class::Client, body, wait + REMOTE_TIMEOUT).await {
+            let body = peer::encode(
+                peer::CALL,
+                &Call::ReadEvents {
+                    at,
+                    from,
+                    max,
+                    wait_ms,
+                },
+            );
+            match self
+                .links
+                .call(&route.primary, Class::Client, body, wait + REMOTE_TIMEOUT)
+                .await
+            {
                 Ok(bytes) => match peer::decode::<Return>(&bytes) {
                     Ok(Return::Events(result)) => result,
                     Ok(other) => Err(ReadRefusal::Failed(format!("unexpected answer {other:?}"))),
@@ -205,26 +278,52 @@ impl Router {
         };
         match result {
             Ok(page) => Attempt::Done(page),
-            Err(ReadRefusal::NotPrimary) => Attempt::NotDone("the region asked is not the primary".into()),
-            Err(ReadRefusal::Failed(why)) => Attempt::Failed(CallError::Unavailable { why, retry_after_ms: 1000 }),
+            Err(ReadRefusal::NotPrimary) => {
+                Attempt::NotDone("the region asked is not the primary".into())
+            }
+            Err(ReadRefusal::Failed(why)) => Attempt::Failed(CallError::Unavailable {
+                why,
+                retry_after_ms: 1000,
+            }),
         }
     }
 
     /// Keeps a session and tells the hub's secondary about it.
     pub fn session_opened(&self, session: Session) {
-        let cast = Cast::Connected { at: session.at, device: session.device.clone(), connection: session.connection, since: session.since };
+        let cast = Cast::Connected {
+            at: session.at,
+            device: session.device.clone(),
+            connection: session.connection,
+            since: session.since,
+        };
         self.tell_secondary(session.at, &cast);
         self.sessions.add(session);
     }
 
-    pub fn session_closed(&self, at: PartitionKey, device: &types::DeviceId, connection: types::ConnectionId) {
+    pub fn session_closed(
+        &self,
+        at: PartitionKey,
+        device: &types::DeviceId,
+        connection: types::ConnectionId,
+    ) {
         self.sessions.remove(connection);
-        self.tell_secondary(at, &Cast::Disconnected { at, device: device.clone(), connection });
+        self.tell_secondary(
+            at,
+            &Cast::Disconnected {
+                at,
+                device: device.clone(),
+                connection,
+            },
+        );
     }
 
     fn tell_secondary(&self, at: PartitionKey, cast: &Cast) {
-        let Some(route) = self.routes.by_id(at.hub) else { return };
-        let Some(secondary) = &route.secondary else { return };
+        let Some(route) = self.routes.by_id(at.hub) else {
+            return;
+        };
+        let Some(secondary) = &route.secondary else {
+            return;
+        };
         self.cast(secondary, Class::Client, cast);
     }
 
@@ -277,17 +376,27 @@ impl Router {
 /// [`Call::Command`] by reference: same bytes, no copy of the command.
 #[derive(serde::Serialize)]
 enum CommandCall<'a> {
-    Command { at: PartitionKey, command: &'a Command },
+    Command {
+        at: PartitionKey,
+        command: &'a Command,
+    },
 }
 
 fn of_refusal(refusal: Refusal, command: &Command) -> Attempt<Reply> {
     match refusal {
         Refusal::Reject(reject) => Attempt::Failed(CallError::Reject(reject)),
-        Refusal::NotPrimary { epoch } => Attempt::NotDone(format!("not the primary (epoch {epoch})")),
+        Refusal::NotPrimary { epoch } => {
+            Attempt::NotDone(format!("not the primary (epoch {epoch})"))
+        }
         Refusal::FailingOver => Attempt::NotDone("the hub is failing over".into()),
-        Refusal::Unavailable(why) => Attempt::Failed(CallError::Unavailable { why, retry_after_ms: 1000 }),
+        Refusal::Unavailable(why) => Attempt::Failed(CallError::Unavailable {
+            why,
+            retry_after_ms: 1000,
+        }),
         Refusal::OutcomeUnknown(why) if repeatable(command) => Attempt::NotDone(why),
-        Refusal::OutcomeUnknown(why) | Refusal::Step(why) => Attempt::Failed(CallError::OutcomeUnknown { why }),
+        Refusal::OutcomeUnknown(why) | Refusal::Step(why) => {
+            Attempt::Failed(CallError::OutcomeUnknown { why })
+        }
     }
 }
 
@@ -295,11 +404,23 @@ fn of_refusal(refusal: Refusal, command: &Command) -> Attempt<Reply> {
 fn repeatable(command: &Command) -> bool {
     match command {
         Command::Registry(command) => {
-            matches!(command, RegistryCommand::Get { .. } | RegistryCommand::List { .. } | RegistryCommand::Statistics)
+            matches!(
+                command,
+                RegistryCommand::Get { .. }
+                    | RegistryCommand::List { .. }
+                    | RegistryCommand::Statistics
+            )
         }
         Command::Session(_) => true,
-        Command::Twin(command) => matches!(command, TwinCommand::Get { .. } | TwinCommand::DeviceGet { .. }),
-        Command::Consumer(ConsumerCommand::Get { .. } | ConsumerCommand::Commit { .. } | ConsumerCommand::Forget { .. }) => true,
+        Command::Twin(command) => matches!(
+            command,
+            TwinCommand::Get { .. } | TwinCommand::DeviceGet { .. }
+        ),
+        Command::Consumer(
+            ConsumerCommand::Get { .. }
+            | ConsumerCommand::Commit { .. }
+            | ConsumerCommand::Forget { .. },
+        ) => true,
         Command::Telemetry(_) | Command::C2d(_) | Command::Feedback(_) => false,
     }
 }

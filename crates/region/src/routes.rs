@@ -30,7 +30,10 @@ struct Table {
 
 impl Default for Routes {
     fn default() -> Self {
-        Routes { table: RwLock::default(), changes: watch::channel(0).0 }
+        Routes {
+            table: RwLock::default(),
+            changes: watch::channel(0).0,
+        }
     }
 }
 
@@ -101,7 +104,9 @@ impl Routes {
     /// A hub opened at `epoch` in `primary`, told by that region itself. Gives true if this was news.
     pub fn moved(&self, hub: HubId, epoch: Epoch, primary: &RegionName) -> bool {
         let mut table = self.table.write();
-        let Some(known) = table.by_id.get(&hub) else { return false };
+        let Some(known) = table.by_id.get(&hub) else {
+            return false;
+        };
         let news = known.epoch < epoch;
         if news {
             let mut route = Route::clone(known);

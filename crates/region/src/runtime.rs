@@ -17,7 +17,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What the engine's outputs are performed on.
 pub trait Outside: Send + 'static {
-    fn effect(&self, gateway: RegionName, hub: types::HubId, connection: types::ConnectionId, effect: hub::Effect);
+    fn effect(
+        &self,
+        gateway: RegionName,
+        hub: types::HubId,
+        connection: types::ConnectionId,
+        effect: hub::Effect,
+    );
     /// Gives false when the message could not be queued.
     fn send(&self, to: &RegionName, message: Message) -> bool;
     fn visible(&self, at: PartitionKey, next: types::Sequence, epoch: Option<types::Epoch>);
@@ -69,14 +75,20 @@ pub struct Stopped;
 
 impl EngineHandle {
     /// Starts the engine's thread. It ends when [`EngineHandle::stop`] is called.
-    pub fn start(engine: Engine<Asker>, clock: Arc<dyn Clock>, outside: impl Outside) -> (EngineHandle, std::thread::JoinHandle<()>) {
+    pub fn start(
+        engine: Engine<Asker>,
+        clock: Arc<dyn Clock>,
+        outside: impl Outside,
+    ) -> (EngineHandle, std::thread::JoinHandle<()>) {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::default()),
             wake: Condvar::new(),
             room: Semaphore::new(limits::ENGINE_QUEUE_MAX),
             figures: Figures::default(),
         });
-        let handle = EngineHandle { shared: shared.clone() };
+        let handle = EngineHandle {
+            shared: shared.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || run(engine, &shared, &*clock, &outside))
@@ -88,7 +100,10 @@ impl EngineHandle {
     ///
     /// # Errors
     /// [`Stopped`] when the engine ended before it answered: the outcome is not known.
-    pub async fn ask(&self, input: impl FnOnce(Asker) -> Input<Asker>) -> Result<Result<Answer, Refusal>, Stopped> {
+    pub async fn ask(
+        &self,
+        input: impl FnOnce(Asker) -> Input<Asker>,
+    ) -> Result<Result<Answer, Refusal>, Stopped> {
         let permit = self.shared.room.acquire().await.map_err(|_| Stopped)?;
         let (reply, answer) = oneshot::channel();
         permit.forget();
@@ -153,7 +168,12 @@ fn run(mut engine: Engine<Asker>, shared: &Shared, clock: &dyn Clock, outside: &
 }
 
 /// Waits for input until the next tick; gives false when the engine is to stop.
-fn collect(shared: &Shared, taken: &mut VecDeque<Input<Asker>>, next_tick: Instant, at_once: bool) -> bool {
+fn collect(
+    shared: &Shared,
+    taken: &mut VecDeque<Input<Asker>>,
+    next_tick: Instant,
+    at_once: bool,
+) -> bool {
     let mut queue = shared.queue.lock();
     if queue.inputs.is_empty() && !queue.stopped && !at_once {
         shared.wake.wait_until(&mut queue, next_tick);
@@ -176,7 +196,12 @@ fn perform(out: &mut Vec<Output<Asker>>, shared: &Shared, outside: &impl Outside
             // The asker may have gone away meanwhile; then nobody is left to tell.
             Output::Reply(Some(asker), answer) => drop(asker.send(answer)),
             Output::Reply(None, _) => {}
-            Output::Effect { gateway, hub, connection, effect } => outside.effect(gateway, hub, connection, effect),
+            Output::Effect {
+                gateway,
+                hub,
+                connection,
+                effect,
+            } => outside.effect(gateway, hub, connection, effect),
             Output::Send { to, message } => {
                 let at = message.partition();
                 if !outside.send(&to, message) {
@@ -200,8 +225,12 @@ fn note(engine: &Engine<Asker>, shared: &Shared, started: Instant, waiting: usiz
     figures.events.store(stats.events, Ordering::Relaxed);
     figures.records.store(stats.records, Ordering::Relaxed);
     figures.record_bytes.store(stats.bytes, Ordering::Relaxed);
-    figures.commit_failures.store(stats.commit_failures, Ordering::Relaxed);
-    figures.disk_full.store(u64::from(stats.disk_full), Ordering::Relaxed);
+    figures
+        .commit_failures
+        .store(stats.commit_failures, Ordering::Relaxed);
+    figures
+        .disk_full
+        .store(u64::from(stats.disk_full), Ordering::Relaxed);
     figures.queue_depth.store(waiting as u64, Ordering::Relaxed);
     figures.turn_micros.fetch_add(micros, Ordering::Relaxed);
     figures.turn_micros_max.fetch_max(micros, Ordering::Relaxed);

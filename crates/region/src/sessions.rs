@@ -41,7 +41,12 @@ impl Sessions {
     }
 
     pub fn add(&self, session: Session) {
-        if self.shard(session.connection).write().insert(session.connection, session).is_none() {
+        if self
+            .shard(session.connection)
+            .write()
+            .insert(session.connection, session)
+            .is_none()
+        {
             self.open.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -54,7 +59,11 @@ impl Sessions {
     }
 
     pub fn deliver(&self, connection: ConnectionId, effect: Effect) {
-        let port = self.shard(connection).read().get(&connection).map(|session| session.port.clone());
+        let port = self
+            .shard(connection)
+            .read()
+            .get(&connection)
+            .map(|session| session.port.clone());
         if let Some(port) = port {
             port.deliver(effect);
         }
@@ -69,7 +78,10 @@ impl Sessions {
     }
 
     pub fn count_of_hub(&self, hub: HubId) -> u64 {
-        self.shards.iter().map(|shard| shard.read().values().filter(|s| s.at.hub == hub).count() as u64).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.read().values().filter(|s| s.at.hub == hub).count() as u64)
+            .sum()
     }
 
     pub fn open(&self) -> u64 {

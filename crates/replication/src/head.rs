@@ -38,7 +38,12 @@ impl Head {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BYTES);
         out.push(VERSION);
-        for number in [self.epoch.0, self.lsn.0, self.next_sequence.0, self.time.0 as u64] {
+        for number in [
+            self.epoch.0,
+            self.lsn.0,
+            self.next_sequence.0,
+            self.time.0 as u64,
+        ] {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&self.crc.to_be_bytes());
@@ -52,10 +57,16 @@ impl Head {
     /// When the version or the length is not one this code knows.
     pub fn decode(bytes: &[u8]) -> Result<Head, HeadError> {
         if bytes.first() != Some(&VERSION) {
-            return Err(HeadError(format!("version {:?} is not known", bytes.first())));
+            return Err(HeadError(format!(
+                "version {:?} is not known",
+                bytes.first()
+            )));
         }
         if bytes.len() != BYTES {
-            return Err(HeadError(format!("{} bytes instead of {BYTES}", bytes.len())));
+            return Err(HeadError(format!(
+                "{} bytes instead of {BYTES}",
+                bytes.len()
+            )));
         }
         let mut at = 1;
         let mut take = |n: usize| {
@@ -106,8 +117,10 @@ mod tests {
     #[test]
     fn version_one_opens_for_ever() {
         let stored = "010000000000000003000000000000004d00000000000004d20000018bcfe56800deadbeef000000000000002a000000700000000000000000000000000000000000000002";
-        let bytes: Vec<u8> =
-            (0..stored.len()).step_by(2).map(|i| u8::from_str_radix(&stored[i..i + 2], 16).unwrap()).collect();
+        let bytes: Vec<u8> = (0..stored.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&stored[i..i + 2], 16).unwrap())
+            .collect();
         assert_eq!(Head::decode(&bytes), Ok(sample()));
     }
 

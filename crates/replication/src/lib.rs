@@ -36,10 +36,16 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Mismatch::Old { lsn } => write!(f, "record {lsn} is here already"),
-            Mismatch::Gap { expected, found } => write!(f, "expected record {expected}, found {found}"),
+            Mismatch::Gap { expected, found } => {
+                write!(f, "expected record {expected}, found {found}")
+            }
             Mismatch::Diverged { at } => write!(f, "the history differs at record {at}"),
-            Mismatch::StaleEpoch { known, found } => write!(f, "record of epoch {found}, but epoch {known} is known"),
-            Mismatch::Digest { at } => write!(f, "the digests of the two regions differ at record {at}"),
+            Mismatch::StaleEpoch { known, found } => {
+                write!(f, "record of epoch {found}, but epoch {known} is known")
+            }
+            Mismatch::Digest { at } => {
+                write!(f, "the digests of the two regions differ at record {at}")
+            }
         }
     }
 }
@@ -55,13 +61,19 @@ pub fn follows(head: &Head, record: &Record) -> Result<(), Mismatch> {
         return Err(Mismatch::Old { lsn: record.lsn });
     }
     if record.lsn != head.lsn.next() {
-        return Err(Mismatch::Gap { expected: head.lsn.next(), found: record.lsn });
+        return Err(Mismatch::Gap {
+            expected: head.lsn.next(),
+            found: record.lsn,
+        });
     }
     if record.previous_crc != head.crc {
         return Err(Mismatch::Diverged { at: record.lsn });
     }
     if record.epoch < head.epoch {
-        return Err(Mismatch::StaleEpoch { known: head.epoch, found: record.epoch });
+        return Err(Mismatch::StaleEpoch {
+            known: head.epoch,
+            found: record.epoch,
+        });
     }
     if record.first_sequence != head.next_sequence {
         return Err(Mismatch::Diverged { at: record.lsn });
@@ -83,13 +95,22 @@ mod tests {
             time: UnixMillis(1),
             first_sequence: head.next_sequence,
             event_count: 0,
-            body: Body::Data { state: vec![], events: Bytes::new() },
+            body: Body::Data {
+                state: vec![],
+                events: Bytes::new(),
+            },
         }
     }
 
     #[test]
     fn only_the_next_record_of_the_same_history_is_taken() {
-        let head = Head { lsn: Lsn(4), epoch: Epoch(2), crc: 7, next_sequence: Sequence(9), ..Head::default() };
+        let head = Head {
+            lsn: Lsn(4),
+            epoch: Epoch(2),
+            crc: 7,
+            next_sequence: Sequence(9),
+            ..Head::default()
+        };
         assert_eq!(follows(&head, &next_of(&head)), Ok(()));
         let check = |change: fn(&mut Record), want: Mismatch| {
             let mut record = next_of(&head);
@@ -97,9 +118,24 @@ mod tests {
             assert_eq!(follows(&head, &record), Err(want));
         };
         check(|r| r.lsn = Lsn(4), Mismatch::Old { lsn: Lsn(4) });
-        check(|r| r.lsn = Lsn(6), Mismatch::Gap { expected: Lsn(5), found: Lsn(6) });
+        check(
+            |r| r.lsn = Lsn(6),
+            Mismatch::Gap {
+                expected: Lsn(5),
+                found: Lsn(6),
+            },
+        );
         check(|r| r.previous_crc = 8, Mismatch::Diverged { at: Lsn(5) });
-        check(|r| r.first_sequence = Sequence(8), Mismatch::Diverged { at: Lsn(5) });
-        check(|r| r.epoch = Epoch(1), Mismatch::StaleEpoch { known: Epoch(2), found: Epoch(1) });
+        check(
+            |r| r.first_sequence = Sequence(8),
+            Mismatch::Diverged { at: Lsn(5) },
+        );
+        check(
+            |r| r.epoch = Epoch(1),
+            Mismatch::StaleEpoch {
+                known: Epoch(2),
+                found: Epoch(1),
+            },
+        );
     }
 }

@@ -29,7 +29,10 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// State entries (`None` removes) and encoded events.
-    Data { state: Vec<(Bytes, Option<Bytes>)>, events: Bytes },
+    Data {
+        state: Vec<(Bytes, Option<Bytes>)>,
+        events: Bytes,
+    },
     /// The primary has stopped: everything up to here was handed over. Digests as of before this record.
     Handover { state: StateDigest, chain: u64 },
     /// A new primary opened at this record's epoch.
@@ -50,7 +53,9 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecordError::Version(version) => write!(f, "record version {version} is not known"),
-            RecordError::Checksum { want, found } => write!(f, "record checksum {found:08x} instead of {want:08x}"),
+            RecordError::Checksum { want, found } => {
+                write!(f, "record checksum {found:08x} instead of {want:08x}")
+            }
             RecordError::Shape(what) => write!(f, "record is malformed: {what}"),
         }
     }
@@ -89,7 +94,10 @@ impl Record {
         if want != found {
             return Err(RecordError::Checksum { want, found });
         }
-        let mut reader = Reader { bytes: bytes.slice(..bytes.len() - CRC), at: 2 };
+        let mut reader = Reader {
+            bytes: bytes.slice(..bytes.len() - CRC),
+            at: 2,
+        };
         let epoch = Epoch(reader.u64()?);
         let lsn = Lsn(reader.u64()?);
         let previous_crc = reader.u32()?;
@@ -97,7 +105,15 @@ impl Record {
         let first_sequence = Sequence(reader.u64()?);
         let event_count = reader.u32()?;
         let body = Body::decode(bytes[1], &mut reader)?;
-        Ok(Record { epoch, lsn, previous_crc, time, first_sequence, event_count, body })
+        Ok(Record {
+            epoch,
+            lsn,
+            previous_crc,
+            time,
+            first_sequence,
+            event_count,
+            body,
+        })
     }
 
     /// The sequence number after this record's last event.
@@ -127,8 +143,10 @@ impl Body {
     fn size(&self) -> usize {
         match self {
             Body::Data { state, events } => {
-                let entries: usize =
-                    state.iter().map(|(k, v)| 6 + k.len() + v.as_ref().map_or(0, Bytes::len)).sum();
+                let entries: usize = state
+                    .iter()
+                    .map(|(k, v)| 6 + k.len() + v.as_ref().map_or(0, Bytes::len))
+                    .sum();
                 8 + entries + events.len()
             }
             Body::Handover { .. } => 24,
@@ -141,7 +159,9 @@ impl Body {
             Body::Data { state, events } => {
                 out.put_u32(state.len() as u32);
                 for (key, value) in state {
-                    out.put_u16(u16::try_from(key.len()).expect("state keys are shorter than 64 KiB"));
+                    out.put_u16(
+                        u16::try_from(key.len()).expect("state keys are shorter than 64 KiB"),
+                    );
                     match value {
                         Some(value) => out.put_u32(value.len() as u32),
                         None => out.put_u32(REMOVED),
@@ -168,19 +188,33 @@ impl Body {
                 let count = reader.u32()? as usize;
                 let mut state = Vec::with_capacity(count.min(4096));
                 for _ in 0..count {
-                    let key_len = usize::from(u16::from_be_bytes(reader.take(2)?[..].try_into().expect("two bytes")));
+                    let key_len = usize::from(u16::from_be_bytes(
+                        reader.take(2)?[..].try_into().expect("two bytes"),
+                    ));
                     let value_len = reader.u32()?;
                     let key = reader.take(key_len)?;
-                    let value = if value_len == REMOVED { None } else { Some(reader.take(value_len as usize)?) };
+                    let value = if value_len == REMOVED {
+                        None
+                    } else {
+                        Some(reader.take(value_len as usize)?)
+                    };
                     state.push((key, value));
                 }
                 let events_len = reader.u32()? as usize;
-                Body::Data { state, events: reader.take(events_len)? }
+                Body::Data {
+                    state,
+                    events: reader.take(events_len)?,
+                }
             }
             2 => {
                 let sum = reader.take(16)?;
-                let state = StateDigest(u128::from_be_bytes(sum[..].try_into().expect("sixteen bytes")));
-                Body::Handover { state, chain: reader.u64()? }
+                let state = StateDigest(u128::from_be_bytes(
+                    sum[..].try_into().expect("sixteen bytes"),
+                ));
+                Body::Handover {
+                    state,
+                    chain: reader.u64()?,
+                }
             }
             3 => Body::Open,
             4 => Body::Resume,
@@ -200,7 +234,10 @@ struct Reader {
 
 impl Reader {
     fn take(&mut self, n: usize) -> Result<Bytes, RecordError> {
-        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(n)
+            .filter(|end| *end <= self.bytes.len());
         let end = end.ok_or(RecordError::Shape("a length points past the end"))?;
         let part = self.bytes.slice(self.at..end);
         self.at = end;
@@ -208,11 +245,15 @@ impl Reader {
     }
 
     fn u32(&mut self) -> Result<u32, RecordError> {
-        Ok(u32::from_be_bytes(self.take(4)?[..].try_into().expect("four bytes")))
+        Ok(u32::from_be_bytes(
+            self.take(4)?[..].try_into().expect("four bytes"),
+        ))
     }
 
     fn u64(&mut self) -> Result<u64, RecordError> {
-        Ok(u64::from_be_bytes(self.take(8)?[..].try_into().expect("eight bytes")))
+        Ok(u64::from_be_bytes(
+            self.take(8)?[..].try_into().expect("eight bytes"),
+        ))
     }
 }
 
@@ -235,14 +276,25 @@ mod tests {
 
     fn data() -> Body {
         Body::Data {
-            state: vec![(Bytes::from_static(b"k"), Some(Bytes::from_static(b"v"))), (Bytes::from_static(b"gone"), None)],
+            state: vec![
+                (Bytes::from_static(b"k"), Some(Bytes::from_static(b"v"))),
+                (Bytes::from_static(b"gone"), None),
+            ],
             events: Bytes::from_static(b"three events"),
         }
     }
 
     #[test]
     fn every_kind_survives_its_encoding() {
-        for body in [data(), Body::Handover { state: StateDigest(1 << 90), chain: 3 }, Body::Open, Body::Resume] {
+        for body in [
+            data(),
+            Body::Handover {
+                state: StateDigest(1 << 90),
+                chain: 3,
+            },
+            Body::Open,
+            Body::Resume,
+        ] {
             let record = sample(body);
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
@@ -253,10 +305,16 @@ mod tests {
         let stored = "010100000000000000020000000000000005000000090000000000000 3e8000000000000002800000003\
                       000000020001000000016b760004ffffffff676f6e650000000c7468726565206576656e7473";
         let hex: String = stored.chars().filter(|c| !c.is_whitespace()).collect();
-        let mut bytes: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+        let mut bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+            .collect();
         let crc = crc32c::crc32c(&bytes);
-        assert_eq!(crc, crc_of(&sample(data()).encode()), "the checksum covers the same bytes");
+        assert_eq!(
+            crc,
+            crc_of(&sample(data()).encode()),
+            "the checksum covers the same bytes"
+        );
         bytes.extend_from_slice(&crc.to_be_bytes());
         assert_eq!(Record::decode(&bytes.into()), Ok(sample(data())));
     }

@@ -78,7 +78,11 @@ impl Shipper {
     /// The follower has everything up to `lsn` on disk.
     pub fn acked(&mut self, lsn: Lsn) {
         self.acked = self.acked.max(lsn);
-        while self.unconfirmed.front().is_some_and(|(l, _)| *l <= self.acked) {
+        while self
+            .unconfirmed
+            .front()
+            .is_some_and(|(l, _)| *l <= self.acked)
+        {
             self.unconfirmed.pop_front();
         }
         while let Some((l, bytes)) = self.in_flight.front() {
@@ -98,8 +102,15 @@ impl Shipper {
     pub fn progress(&self, last: Lsn, now: UnixMillis) -> Progress {
         let lag_records = last.0.saturating_sub(self.acked.0);
         let oldest = self.unconfirmed.front().map(|(_, at)| *at);
-        let lag_ms = if lag_records == 0 { 0 } else { oldest.map_or(0, |at| now.since(at).max(0)) };
-        Progress { lag_records, lag_ms }
+        let lag_ms = if lag_records == 0 {
+            0
+        } else {
+            oldest.map_or(0, |at| now.since(at).max(0))
+        };
+        Progress {
+            lag_records,
+            lag_ms,
+        }
     }
 }
 
@@ -137,11 +148,26 @@ mod tests {
         let mut shipper = Shipper::default();
         shipper.committed(Lsn(1), UnixMillis(100));
         shipper.committed(Lsn(2), UnixMillis(150));
-        assert_eq!(shipper.progress(Lsn(2), UnixMillis(200)), Progress { lag_records: 2, lag_ms: 100 });
+        assert_eq!(
+            shipper.progress(Lsn(2), UnixMillis(200)),
+            Progress {
+                lag_records: 2,
+                lag_ms: 100
+            }
+        );
         shipper.acked(Lsn(1));
-        assert_eq!(shipper.progress(Lsn(2), UnixMillis(200)), Progress { lag_records: 1, lag_ms: 50 });
+        assert_eq!(
+            shipper.progress(Lsn(2), UnixMillis(200)),
+            Progress {
+                lag_records: 1,
+                lag_ms: 50
+            }
+        );
         shipper.acked(Lsn(2));
-        assert_eq!(shipper.progress(Lsn(2), UnixMillis(200)), Progress::default());
+        assert_eq!(
+            shipper.progress(Lsn(2), UnixMillis(200)),
+            Progress::default()
+        );
     }
 
     #[test]
@@ -151,6 +177,9 @@ mod tests {
             shipper.committed(Lsn(lsn), UnixMillis(lsn as i64));
         }
         assert!(shipper.unconfirmed.len() <= REMEMBERED + 1);
-        assert_eq!(shipper.progress(Lsn(100_000), UnixMillis(100_000)).lag_ms, 99_999);
+        assert_eq!(
+            shipper.progress(Lsn(100_000), UnixMillis(100_000)).lag_ms,
+            99_999
+        );
     }
 }

@@ -12,7 +12,7 @@ mod format;
 pub mod memory;
 
 pub use error::StoreError;
-pub use fjall_store::{FaultPoint, FjallStore, Options};
+pub use fjall_store::{FaultPoint, Faults, FjallStore, Options};
 pub use memory::{CrashPoint, InjectedFault, MemoryOptions, MemoryStore};
 
 use bytes::Bytes;

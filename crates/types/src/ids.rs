@@ -179,7 +179,12 @@ impl DeviceId {
     /// # Errors
     /// If the text is empty, too long, or has a character outside the documented set.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let bad = |why| Err(InvalidId { what: "device id", why });
+        let bad = |why| {
+            Err(InvalidId {
+                what: "device id",
+                why,
+            })
+        };
         if text.is_empty() {
             return bad("it is empty");
         }
@@ -198,7 +203,12 @@ impl HubName {
     /// # Errors
     /// If the text breaks the naming rule of IoT hubs.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let bad = |why| Err(InvalidId { what: "hub name", why });
+        let bad = |why| {
+            Err(InvalidId {
+                what: "hub name",
+                why,
+            })
+        };
         if !(limits::HUB_NAME_CHARS_MIN..=limits::HUB_NAME_CHARS_MAX).contains(&text.len()) {
             return bad("it must have 3 to 50 characters");
         }
@@ -232,10 +242,19 @@ impl RegionName {
             .map(|c| c.to_ascii_lowercase())
             .collect();
         if name.is_empty() || name.len() > limits::REGION_NAME_CHARS_MAX {
-            return Err(InvalidId { what: "region name", why: "it must have 1 to 64 characters" });
+            return Err(InvalidId {
+                what: "region name",
+                why: "it must have 1 to 64 characters",
+            });
         }
-        if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-            return Err(InvalidId { what: "region name", why: "only letters and digits are allowed" });
+        if !name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        {
+            return Err(InvalidId {
+                what: "region name",
+                why: "only letters and digits are allowed",
+            });
         }
         Ok(RegionName(name.into()))
     }
@@ -260,7 +279,16 @@ mod tests {
         for good in ["abc", "my-hub-1", "1a2", &"h".repeat(50)] {
             assert!(HubName::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "ab", "123", "-abc", "abc-", "a_b_c", "a.b.c", &"h".repeat(51)] {
+        for bad in [
+            "",
+            "ab",
+            "123",
+            "-abc",
+            "abc-",
+            "a_b_c",
+            "a.b.c",
+            &"h".repeat(51),
+        ] {
             assert!(HubName::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(HubName::parse("My-Hub").unwrap().key(), "my-hub");

@@ -90,7 +90,9 @@ impl Catalogue {
             }
         }
         for (region, line) in regions.iter().zip(&lines_of) {
-            let Some(pair) = &region.paired_with else { continue };
+            let Some(pair) = &region.paired_with else {
+                continue;
+            };
             match regions.iter().find(|r| r.name == *pair) {
                 None => errors.push((*line, format!("pair `{pair}` is not in the catalogue"))),
                 Some(_) if *pair == region.name => {
@@ -99,7 +101,10 @@ impl Catalogue {
                 Some(other) => {
                     let mutual = other.paired_with.as_ref() == Some(&region.name);
                     if mutual == region.one_way {
-                        errors.push((*line, format!("one_way does not agree with the row of `{pair}`")));
+                        errors.push((
+                            *line,
+                            format!("one_way does not agree with the row of `{pair}`"),
+                        ));
                     }
                 }
             }
@@ -113,7 +118,10 @@ impl Catalogue {
     }
 
     pub fn get(&self, name: &RegionName) -> Option<&Region> {
-        self.regions.binary_search_by(|r| r.name.cmp(name)).ok().map(|at| &self.regions[at])
+        self.regions
+            .binary_search_by(|r| r.name.cmp(name))
+            .ok()
+            .map(|at| &self.regions[at])
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Region> {
@@ -123,7 +131,17 @@ impl Catalogue {
 
 fn parse_row(line: &str) -> Result<Region, Vec<String>> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-    let [name, display, pair, geography, latitude, longitude, one_way, manual] = fields[..] else {
+    let [
+        name,
+        display,
+        pair,
+        geography,
+        latitude,
+        longitude,
+        one_way,
+        manual,
+    ] = fields[..]
+    else {
         return Err(vec![format!("expected 8 fields, found {}", fields.len())]);
     };
     let mut errors = Vec::new();
@@ -133,7 +151,12 @@ fn parse_row(line: &str) -> Result<Region, Vec<String>> {
         }
     };
     let parsed_name = RegionName::parse(name);
-    keep(parsed_name.as_ref().map(|_| ()).map_err(ToString::to_string));
+    keep(
+        parsed_name
+            .as_ref()
+            .map(|_| ())
+            .map_err(ToString::to_string),
+    );
     let paired_with = (!pair.is_empty()).then(|| RegionName::parse(pair));
     if let Some(Err(why)) = &paired_with {
         keep(Err(format!("paired_with: {why}")));
@@ -150,27 +173,38 @@ fn parse_row(line: &str) -> Result<Region, Vec<String>> {
     let longitude = degrees("longitude", longitude, 180.0);
     keep(longitude.as_ref().map(|_| ()).map_err(Clone::clone));
     let flag = |field: &str, text: &str| {
-        text.parse::<bool>().map_err(|_| format!("{field} must be true or false"))
+        text.parse::<bool>()
+            .map_err(|_| format!("{field} must be true or false"))
     };
     let one_way = flag("one_way", one_way);
     keep(one_way.as_ref().map(|_| ()).map_err(Clone::clone));
     let manual = flag("manual_failover", manual);
     keep(manual.as_ref().map(|_| ()).map_err(Clone::clone));
-    match (parsed_name, paired_with.transpose(), latitude, longitude, one_way, manual) {
-        (Ok(name), Ok(paired_with), Ok(latitude), Ok(longitude), Ok(one_way), Ok(manual_failover))
-            if errors.is_empty() =>
-        {
-            Ok(Region {
-                name,
-                display_name: display.into(),
-                paired_with,
-                geography: geography.into(),
-                latitude,
-                longitude,
-                one_way,
-                manual_failover,
-            })
-        }
+    match (
+        parsed_name,
+        paired_with.transpose(),
+        latitude,
+        longitude,
+        one_way,
+        manual,
+    ) {
+        (
+            Ok(name),
+            Ok(paired_with),
+            Ok(latitude),
+            Ok(longitude),
+            Ok(one_way),
+            Ok(manual_failover),
+        ) if errors.is_empty() => Ok(Region {
+            name,
+            display_name: display.into(),
+            paired_with,
+            geography: geography.into(),
+            latitude,
+            longitude,
+            one_way,
+            manual_failover,
+        }),
         _ => Err(errors),
     }
 }
@@ -180,24 +214,40 @@ mod tests {
     use super::*;
 
     fn region(name: &str) -> Region {
-        Catalogue::builtin().get(&RegionName::parse(name).unwrap()).unwrap().clone()
+        Catalogue::builtin()
+            .get(&RegionName::parse(name).unwrap())
+            .unwrap()
+            .clone()
     }
 
     #[test]
     fn the_builtin_catalogue_has_69_regions_and_six_without_manual_failover() {
         let all = Catalogue::builtin();
         assert_eq!(all.iter().count(), 69);
-        let excluded: Vec<_> =
-            all.iter().filter(|r| !r.manual_failover).map(|r| r.name.as_str()).collect();
+        let excluded: Vec<_> = all
+            .iter()
+            .filter(|r| !r.manual_failover)
+            .map(|r| r.name.as_str())
+            .collect();
         assert_eq!(
             excluded,
-            ["brazilsouth", "eastus", "northeurope", "southcentralus", "westeurope", "westus"]
+            [
+                "brazilsouth",
+                "eastus",
+                "northeurope",
+                "southcentralus",
+                "westeurope",
+                "westus"
+            ]
         );
     }
 
     #[test]
     fn pairs_may_be_one_way_or_missing() {
-        assert_eq!(region("westus2").paired_with.unwrap().as_str(), "westcentralus");
+        assert_eq!(
+            region("westus2").paired_with.unwrap().as_str(),
+            "westcentralus"
+        );
         assert!(!region("westus2").one_way);
         assert_eq!(region("westus3").paired_with.unwrap().as_str(), "eastus");
         assert!(region("westus3").one_way);

@@ -1,7 +1,7 @@
 //! Who may open a session: hub, token, identity, in that order (data-plane notes sections 2.1 and 3.1).
 
-use super::end::Refusal;
 use super::connect::Login;
+use super::end::Refusal;
 use crate::backend::{Backend, CallError, HubView};
 use hub::command::{AuthMethod, DeviceKeys, EventOrigin, Identity, SessionCommand};
 use hub::{Command, Reply};

@@ -63,7 +63,11 @@ impl C2d {
             Err(CallError::Send(_)) => return Err(End::Unavailable),
         };
         // Counted from before the hub locked, so that slots are free again when the hub takes the messages back.
-        let until = self.asked.take().unwrap_or(now).plus(limits::C2D_LOCK_MS as u64);
+        let until = self
+            .asked
+            .take()
+            .unwrap_or(now)
+            .plus(limits::C2D_LOCK_MS as u64);
         self.more = messages.len() >= max;
         for locked in messages {
             self.deliver(device, locked, acknowledged, until, work);
@@ -74,9 +78,21 @@ impl C2d {
         Ok(())
     }
 
-    fn deliver(&mut self, device: &DeviceId, locked: LockedMessage, acknowledged: bool, until: Tick, work: &mut Work) {
+    fn deliver(
+        &mut self,
+        device: &DeviceId,
+        locked: LockedMessage,
+        acknowledged: bool,
+        until: Tick,
+        work: &mut Work,
+    ) {
         let topic = topic_of(device, &locked);
-        let LockedMessage { lock_token, redelivered, message, .. } = locked;
+        let LockedMessage {
+            lock_token,
+            redelivered,
+            message,
+            ..
+        } = locked;
         let Ok(topic) = topic else {
             // Its properties fit no MQTT topic: it would come back for ever.
             return work.ask(Ask::Reject { lock_token });

@@ -79,4 +79,3 @@ fn keep_alive_ms(seconds: u16) -> u64 {
     };
     u64::from(seconds) * 1500
 }
-

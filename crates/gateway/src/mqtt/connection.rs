@@ -4,25 +4,28 @@
 //! a buffer that the threads own and copied out at their exact size. While the hub is asked nothing is read, which is the
 //! back-pressure.
 
+use super::ask::Ask;
 use super::auth;
+use super::connect::Login;
 use super::end::End;
+use super::io;
 use super::mailbox::{Mail, Mailbox};
 use super::metrics::Metrics;
-use super::open::{Ask, Opened};
-use super::session::{Action, Batch, Login, Moment, Session, Tick, Work};
+use super::open::Opened;
+use super::session::Session;
+use super::work::{Action, Batch, Moment, Tick, Work};
 use crate::backend::{Backend, CallError, SessionHandle};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use hub::command::{EventOrigin, Message, SessionCommand, TelemetryCommand};
 use hub::{Command, Reply};
 use rmqtt_codec::v3::Codec;
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 use tokio_util::codec::Decoder;
 use types::{ConnectionId, DeviceId, HubId, PartitionId, limits};
@@ -143,8 +146,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             if self.mailbox.poll(cx).is_ready() {
                 return Poll::Ready(Ok(Event::Mail));
             }
-            if let Poll::Ready(result) = self.poll_read(cx) {
-                return Poll::Ready(result.map(|()| Event::Read));
+            if let Poll::Ready(result) = io::poll_read(&mut self.io, &mut self.buffer, cx) {
+                return Poll::Ready(result.map(|bytes| {
+                    self.shared
+                        .metrics
+                        .bytes_in
+                        .fetch_add(bytes as u64, Relaxed);
+                    Event::Read
+                }));
             }
             sleep.as_mut().poll(cx).map(|()| Ok(Event::Timer))
         })
@@ -167,7 +176,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             }
         }
         self.perform(sni).await?;
-        if !self.buffer.has_remaining() {
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
         Ok(())
@@ -343,7 +352,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         if self.work.out.is_empty() {
             return Ok(());
         }
-        self.shared.metrics.bytes_out.fetch_add(self.work.out.len() as u64, Relaxed);
+        self.shared
+            .metrics
+            .bytes_out
+            .fetch_add(self.work.out.len() as u64, Relaxed);
         io::write(&mut self.io, &mut self.work.out).await
     }
 

@@ -45,7 +45,10 @@ pub(super) fn poll_read<IO: AsyncRead + Unpin>(
 ///
 /// # Errors
 /// [`End::PeerGone`] or [`End::SlowReader`].
-pub(super) async fn write<IO: AsyncWrite + Unpin>(io: &mut IO, out: &mut BytesMut) -> Result<(), End> {
+pub(super) async fn write<IO: AsyncWrite + Unpin>(
+    io: &mut IO,
+    out: &mut BytesMut,
+) -> Result<(), End> {
     let first = poll_fn(|cx| Poll::Ready(poll_write_all(io, out, cx))).await;
     let result = match first {
         Poll::Ready(result) => result,

@@ -1,9 +1,10 @@
 //! MQTT 3.1.1 for devices: a pure session and the tokio edge around it (data-plane notes section 3).
 //!
-//! * [`session`]: packets, answers and time in; bytes and actions out. No socket, no clock.
-//! * [`auth`]: hub, token and identity of a CONNECT.
-//! * [`serve`]: listener, one task per connection, performs what the session wants.
-//! * [`mailbox`]: how the region reaches a connection.
+//! * `session`, `open`, `c2d`, `telemetry`, `connect`, `check`: packets, answers and time in; bytes and actions (`work`, `ask`)
+//!   out. No socket, no clock.
+//! * `auth`: hub, token and identity of a CONNECT.
+//! * `server`, `connection`, `io`: the listener and one small task per connection, which performs what the session wants.
+//! * `mailbox`: how the region reaches a connection.
 
 mod ask;
 mod auth;
@@ -27,4 +28,4 @@ mod work;
 mod tests;
 
 pub use metrics::Metrics;
-pub use server::serve;
+pub use server::{Endpoint, serve};

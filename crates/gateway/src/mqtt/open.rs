@@ -1,9 +1,9 @@
 //! A session whose login was proven: what each packet and each answer of the hub means.
 
-use super::end::End;
 use super::ask::Ask;
 use super::c2d::{C2d, completed};
 use super::connect::Connecting;
+use super::end::End;
 use super::mailbox::Desired;
 use super::subscriptions::Subscriptions;
 use super::telemetry;
@@ -297,7 +297,8 @@ impl Open {
             }
             Ask::Lock { max } => {
                 let acknowledged = self.subscriptions.qos(Filter::C2d) == Some(1);
-                self.c2d.locked(&self.device, max, acknowledged, result, now.tick, work)
+                self.c2d
+                    .locked(&self.device, max, acknowledged, result, now.tick, work)
             }
             Ask::Complete { .. } | Ask::Reject { .. } => completed(result),
         }
@@ -385,7 +386,6 @@ impl Open {
         }
         Ok(())
     }
-
 }
 
 fn suback(packet_id: NonZeroU16, grants: &[Option<(Filter, u8)>], work: &mut Work) {

@@ -35,7 +35,8 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let server = Server::new(backend, metrics, tls.map(TlsAcceptor::from));
+    let endpoint = Endpoint::new(backend, metrics);
+    let tls = tls.map(TlsAcceptor::from);
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         let accepted = tokio::select! {
@@ -47,10 +48,10 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                server.accept(stream);
+                endpoint.accept(stream, tls.as_ref());
             }
             Err(error) => {
-                server.shared.metrics.accept_errors.fetch_add(1, Relaxed);
+                endpoint.shared.metrics.accept_errors.fetch_add(1, Relaxed);
                 if is_about_one_socket(&error) {
                     continue;
                 }
@@ -62,7 +63,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    server.wind_down().await;
+    endpoint.wind_down().await;
 }
 
 /// The socket that failed was the client's; the next accept may succeed at once.
@@ -74,52 +75,46 @@ fn is_about_one_socket(error: &io::Error) -> bool {
     )
 }
 
+/// Where connections are served, whatever carries their bytes.
 #[derive(Clone)]
-struct Server {
+pub struct Endpoint {
     shared: Arc<Shared>,
-    tls: Option<TlsAcceptor>,
     open: Arc<OpenConnections>,
 }
 
-impl Server {
-    fn new(backend: Arc<dyn Backend>, metrics: Arc<Metrics>, tls: Option<TlsAcceptor>) -> Self {
+impl Endpoint {
+    pub fn new(backend: Arc<dyn Backend>, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
             backend,
             metrics,
             started: Instant::now(),
         });
-        Server {
+        Endpoint {
             shared,
-            tls,
             open: Arc::default(),
         }
     }
 
-    fn accept(&self, stream: TcpStream) {
-        let metrics = &self.shared.metrics;
-        metrics.accepted.fetch_add(1, Relaxed);
-        if metrics.connections.load(Relaxed) >= limits::CONNECTIONS_MAX as u64 {
-            metrics.over_cap.fetch_add(1, Relaxed);
-            return;
-        }
-        // Two small writes would otherwise wait 40 ms for each other (data-plane notes section 1.3).
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection was gone before it began");
-            return;
-        }
-        let ticket = OpenConnections::enter(&self.open, self.shared.metrics.clone());
-        match &self.tls {
-            None => drop(tokio::spawn(plain(stream, self.shared.clone(), ticket))),
-            Some(acceptor) => drop(tokio::spawn(tls(
-                stream,
-                acceptor.clone(),
-                self.shared.clone(),
-                ticket,
-            ))),
+    /// Serves one connection to its end; `io` may be any stream of MQTT bytes, such as a WebSocket's. `sni` is the server name
+    /// of its TLS handshake. Resolves at once when the connection cap is reached.
+    pub fn attach<IO>(
+        &self,
+        io: IO,
+        sni: Option<Box<str>>,
+    ) -> impl Future<Output = ()> + Send + use<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (shared, ticket) = (self.shared.clone(), self.enter());
+        async move {
+            if let Some(ticket) = ticket {
+                connection::run(io, sni, shared, ticket.mailbox.clone()).await;
+            }
         }
     }
 
-    async fn wind_down(&self) {
+    /// Closes every connection and waits for them, at most [`limits::MQTT_SHUTDOWN_MS`].
+    pub async fn wind_down(&self) {
         let patience = Duration::from_millis(limits::MQTT_SHUTDOWN_MS);
         if tokio::time::timeout(patience, self.open.close_all(End::Shutdown))
             .await
@@ -128,16 +123,41 @@ impl Server {
             tracing::warn!("mqtt connections were still closing when the time for it was over");
         }
     }
+
+    fn accept(&self, stream: TcpStream, tls: Option<&TlsAcceptor>) {
+        self.shared.metrics.accepted.fetch_add(1, Relaxed);
+        // Two small writes would otherwise wait 40 ms for each other (data-plane notes section 1.3).
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone before it began");
+            return;
+        }
+        match tls {
+            None => drop(tokio::spawn(self.attach(stream, None))),
+            Some(acceptor) => {
+                if let Some(ticket) = self.enter() {
+                    drop(tokio::spawn(secured(
+                        stream,
+                        acceptor.clone(),
+                        self.shared.clone(),
+                        ticket,
+                    )));
+                }
+            }
+        }
+    }
+
+    /// `None` when the connection cap is reached.
+    fn enter(&self) -> Option<Ticket> {
+        let metrics = &self.shared.metrics;
+        if metrics.connections.load(Relaxed) >= limits::CONNECTIONS_MAX as u64 {
+            metrics.over_cap.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(OpenConnections::enter(&self.open, metrics.clone()))
+    }
 }
 
-pub(super) async fn plain<IO>(io: IO, shared: Arc<Shared>, ticket: Ticket)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    connection::run(io, None, shared, ticket.mailbox.clone()).await;
-}
-
-async fn tls(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, ticket: Ticket) {
+async fn secured(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, ticket: Ticket) {
     // Boxed: the handshake's future is large and short-lived.
     let Some(stream) = Box::pin(handshake(stream, acceptor, &ticket.mailbox)).await else {
         shared.metrics.handshake_errors.fetch_add(1, Relaxed);
@@ -176,14 +196,14 @@ async fn handshake(
 
 /// The mailboxes of all connections of a listener, so that they can be told to close.
 #[derive(Default)]
-pub(super) struct OpenConnections {
+struct OpenConnections {
     mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
     last: AtomicU64,
     left: Notify,
 }
 
 impl OpenConnections {
-    pub fn enter(self: &Arc<Self>, metrics: Arc<Metrics>) -> Ticket {
+    fn enter(self: &Arc<Self>, metrics: Arc<Metrics>) -> Ticket {
         let number = self.last.fetch_add(1, Relaxed);
         let mailbox = Arc::<Mailbox>::default();
         self.mailboxes.lock().insert(number, mailbox.clone());
@@ -210,9 +230,9 @@ impl OpenConnections {
 }
 
 /// A connection's entry; leaving removes it.
-pub(super) struct Ticket {
+struct Ticket {
     number: u64,
-    pub mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
     open: Arc<OpenConnections>,
     metrics: Arc<Metrics>,
 }

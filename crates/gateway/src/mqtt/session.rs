@@ -224,6 +224,7 @@ impl Session {
         }
     }
 
+    #[cfg(test)]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }

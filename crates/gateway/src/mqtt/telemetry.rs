@@ -59,4 +59,3 @@ pub(super) fn will(will: LastWill, device: &DeviceId) -> Result<Message, End> {
         body: Bytes::copy_from_slice(&will.message),
     })
 }
-

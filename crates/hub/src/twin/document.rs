@@ -1,8 +1,9 @@
 //! Twins as JSON: the whole one for services, desired and reported properties for the device.
 
-use super::node::{Branch, Content, Section, Versions};
+use super::node::Branch;
 use super::record::Twin;
 use super::rules::Part;
+use super::shown::{Content, Section, Versions};
 use crate::registry::{Capabilities, Device, Live, Status, Thumbprints};
 use crate::time_text::iso_or_never;
 use crate::{Context, View, ViewError};

@@ -1,12 +1,9 @@
 //! A section of a twin: content and the stamps of its `$metadata` in one tree, so that they cannot disagree.
 
+use super::shown::Content;
 use crate::json::{Json, Members};
-use crate::time_text::iso;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::ser::{SerializeMap, SerializeTuple};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use types::UnixMillis;
 
 /// When a value was last written, and the section's `$version` after that.
@@ -129,6 +126,7 @@ impl std::io::Write for Counter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shown::{Metadata, Section, Versions};
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Value, json};

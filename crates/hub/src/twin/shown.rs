@@ -58,9 +58,10 @@ impl Serialize for Section<'_> {
     }
 }
 
-struct Metadata<'a> {
-    branch: &'a Branch,
-    versions: Versions,
+/// Serializes as `$metadata`: the shape of the content with a stamp at each place.
+pub(super) struct Metadata<'a> {
+    pub branch: &'a Branch,
+    pub versions: Versions,
 }
 
 impl Serialize for Metadata<'_> {

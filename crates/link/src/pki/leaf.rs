@@ -30,6 +30,15 @@ impl Clone for Identity {
 }
 
 impl Identity {
+    /// When the leaf certificate ends.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn not_after(&self) -> Result<SystemTime, PkiError> {
+        let leaf = self.chain.first().ok_or_else(|| PkiError::invalid("the chain", "it is empty"))?;
+        Ok(Leaf::read(leaf)?.not_after)
+    }
+
     /// Loads a certificate chain and its key, both PEM, such as another authority issued them.
     ///
     /// # Errors

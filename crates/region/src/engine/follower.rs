@@ -59,28 +59,44 @@ impl<T> Engine<T> {
     /// Asks for what is missing wherever nothing is under way.
     pub(super) fn follow_up(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
         for (at, partition) in &mut self.partitions {
-            let Some(role) = self.hubs.get(&at.hub).map(|hub| &hub.role) else { continue };
-            let (Role::Secondary, Some(primary)) = (role.role, &role.peer) else { continue };
+            let Some(role) = self.hubs.get(&at.hub).map(|hub| &hub.role) else {
+                continue;
+            };
+            let (Role::Secondary, Some(primary)) = (role.role, &role.peer) else {
+                continue;
+            };
             if partition.broken.is_some() || self.links.get(primary) != Some(&true) {
                 continue;
             }
             let due = match &partition.following {
                 Following::Idle => true,
-                Following::Asked { at } | Following::Streaming { heard: at } => now.since(*at) >= ASK_AGAIN_MS,
+                Following::Asked { at } | Following::Streaming { heard: at } => {
+                    now.since(*at) >= ASK_AGAIN_MS
+                }
                 Following::Copying { heard, .. } => now.since(*heard) >= ASK_AGAIN_MS * 5,
             };
             if !due {
                 continue;
             }
             partition.following = Following::Asked { at: now };
-            let message = Message::Follow { at: *at, lsn: partition.head.lsn, crc: partition.head.crc };
-            out.push(Output::Send { to: primary.clone(), message });
+            let message = Message::Follow {
+                at: *at,
+                lsn: partition.head.lsn,
+                crc: partition.head.crc,
+            };
+            out.push(Output::Send {
+                to: primary.clone(),
+                message,
+            });
         }
     }
 
     pub(super) fn link(&mut self, peer: RegionName, up: bool, out: &mut Vec<Output<T>>) {
         for (at, partition) in &mut self.partitions {
-            let theirs = self.hubs.get(&at.hub).is_some_and(|hub| hub.role.peer.as_ref() == Some(&peer));
+            let theirs = self
+                .hubs
+                .get(&at.hub)
+                .is_some_and(|hub| hub.role.peer.as_ref() == Some(&peer));
             if theirs {
                 partition.shipper.disconnect();
                 partition.following.ask_again();
@@ -92,14 +108,26 @@ impl<T> Engine<T> {
 
     /// Is `from` the hub's other region, and this one its secondary?
     fn follows(&self, at: PartitionKey, from: &RegionName) -> bool {
-        self.hubs.get(&at.hub).is_some_and(|hub| hub.role.role == Role::Secondary && hub.role.peer.as_ref() == Some(from))
+        self.hubs.get(&at.hub).is_some_and(|hub| {
+            hub.role.role == Role::Secondary && hub.role.peer.as_ref() == Some(from)
+        })
     }
 
-    pub(super) fn records(&mut self, from: &RegionName, at: PartitionKey, records: Vec<Bytes>, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    pub(super) fn records(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        records: Vec<Bytes>,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.follows(at, from) || self.failed.is_some() {
             return;
         }
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         if partition.broken.is_some() || matches!(partition.following, Following::Copying { .. }) {
             return;
         }
@@ -117,7 +145,10 @@ impl<T> Engine<T> {
                     break;
                 }
                 Err(Trouble::Stop(why)) => {
-                    out.push(Output::Alarm { at: Some(at), text: format!("stopped following: {why}") });
+                    out.push(Output::Alarm {
+                        at: Some(at),
+                        text: format!("stopped following: {why}"),
+                    });
                     partition.broken = Some(why);
                     break;
                 }
@@ -129,15 +160,28 @@ impl<T> Engine<T> {
         }
     }
 
-    pub(super) fn bootstrap(&mut self, from: &RegionName, at: PartitionKey, id: u64, head: &Bytes, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    pub(super) fn bootstrap(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        id: u64,
+        head: &Bytes,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.follows(at, from) || self.failed.is_some() {
             return;
         }
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         let head = match Head::decode(head) {
             Ok(head) => Box::new(head),
             Err(error) => {
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
                 return;
             }
         };
@@ -145,15 +189,48 @@ impl<T> Engine<T> {
             self.failed = Some(error.to_string());
             return;
         }
-        out.push(Output::Alarm { at: Some(at), text: format!("taking a copy from {from} as of lsn {}", head.lsn) });
+        out.push(Output::Alarm {
+            at: Some(at),
+            text: format!("taking a copy from {from} as of lsn {}", head.lsn),
+        });
         partition.reset(Head::default());
-        partition.following = Following::Copying { id, head, heard: now, step: CopyStep::State { after: None } };
-        out.push(Output::Send { to: from.clone(), message: Message::StateNext { at, id, after: None } });
+        partition.following = Following::Copying {
+            id,
+            head,
+            heard: now,
+            step: CopyStep::State { after: None },
+        };
+        out.push(Output::Send {
+            to: from.clone(),
+            message: Message::StateNext {
+                at,
+                id,
+                after: None,
+            },
+        });
     }
 
-    pub(super) fn state_page(&mut self, from: &RegionName, at: PartitionKey, id: u64, entries: Vec<(Bytes, Bytes)>, now: UnixMillis, out: &mut Vec<Output<T>>) {
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
-        let Following::Copying { id: mine, heard, step, .. } = &mut partition.following else { return };
+    pub(super) fn state_page(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        id: u64,
+        entries: Vec<(Bytes, Bytes)>,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        let Following::Copying {
+            id: mine,
+            heard,
+            step,
+            ..
+        } = &mut partition.following
+        else {
+            return;
+        };
         if *mine != id || !matches!(step, CopyStep::State { .. }) {
             return;
         }
@@ -161,26 +238,56 @@ impl<T> Engine<T> {
         let message = match entries.last() {
             Some((last, _)) => {
                 let after = Some(last.clone());
-                *step = CopyStep::State { after: after.clone() };
+                *step = CopyStep::State {
+                    after: after.clone(),
+                };
                 Message::StateNext { at, id, after }
             }
             None => {
                 *step = CopyStep::Log { next: Lsn(0) };
-                Message::LogNext { at, id, from: Lsn(0) }
+                Message::LogNext {
+                    at,
+                    id,
+                    from: Lsn(0),
+                }
             }
         };
         let state = entries.into_iter().map(|(k, v)| (k, Some(v))).collect();
-        let commit = PartitionCommit { state, ..PartitionCommit::default() };
+        let commit = PartitionCommit {
+            state,
+            ..PartitionCommit::default()
+        };
         if let Err(error) = self.store.commit(vec![(at, commit)]) {
             self.copy_failed(at, &error, out);
             return;
         }
-        out.push(Output::Send { to: from.clone(), message });
+        out.push(Output::Send {
+            to: from.clone(),
+            message,
+        });
     }
 
-    pub(super) fn log_page(&mut self, from: &RegionName, at: PartitionKey, id: u64, records: Vec<Bytes>, now: UnixMillis, out: &mut Vec<Output<T>>) {
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
-        let Following::Copying { id: mine, head, heard, step: CopyStep::Log { next } } = &mut partition.following else { return };
+    pub(super) fn log_page(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        id: u64,
+        records: Vec<Bytes>,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        let Following::Copying {
+            id: mine,
+            head,
+            heard,
+            step: CopyStep::Log { next },
+        } = &mut partition.following
+        else {
+            return;
+        };
         if *mine != id {
             return;
         }
@@ -190,7 +297,10 @@ impl<T> Engine<T> {
             let record = match Record::decode(&bytes) {
                 Ok(record) => record,
                 Err(error) => {
-                    out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                    out.push(Output::Alarm {
+                        at: Some(at),
+                        text: error.to_string(),
+                    });
                     partition.following.ask_again();
                     return;
                 }
@@ -203,7 +313,11 @@ impl<T> Engine<T> {
         }
         let done = stored.is_empty() || *next > head.lsn;
         let head_now = done.then(|| Bytes::from(head.encode()));
-        let commit = PartitionCommit { records: stored, head: head_now, ..PartitionCommit::default() };
+        let commit = PartitionCommit {
+            records: stored,
+            head: head_now,
+            ..PartitionCommit::default()
+        };
         let (next, head) = (*next, **head);
         if let Err(error) = self.store.commit(vec![(at, commit)]) {
             self.copy_failed(at, &error, out);
@@ -212,12 +326,22 @@ impl<T> Engine<T> {
         if done {
             self.copy_done(from, at, head, now, out);
         } else {
-            out.push(Output::Send { to: from.clone(), message: Message::LogNext { at, id, from: next } });
+            out.push(Output::Send {
+                to: from.clone(),
+                message: Message::LogNext { at, id, from: next },
+            });
         }
     }
 
     /// The copy is complete: its content must have the digest its head names, then following goes on from there.
-    fn copy_done(&mut self, from: &RegionName, at: PartitionKey, head: Head, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    fn copy_done(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        head: Head,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         let digest = match stored_digest(&*self.store, at) {
             Ok(digest) => digest,
             Err(error) => {
@@ -225,9 +349,14 @@ impl<T> Engine<T> {
                 return;
             }
         };
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         if digest != head.state {
-            out.push(Output::Alarm { at: Some(at), text: "the copy's digest is wrong; taking it again".into() });
+            out.push(Output::Alarm {
+                at: Some(at),
+                text: "the copy's digest is wrong; taking it again".into(),
+            });
             partition.reset(Head::default());
             partition.following.ask_again();
             if let Err(error) = self.store.clear(at) {
@@ -237,13 +366,26 @@ impl<T> Engine<T> {
         }
         partition.reset(head);
         partition.following = Following::Asked { at: now };
-        out.push(Output::Alarm { at: Some(at), text: format!("the copy is complete up to lsn {}", head.lsn) });
-        let message = Message::Follow { at, lsn: head.lsn, crc: head.crc };
-        out.push(Output::Send { to: from.clone(), message });
+        out.push(Output::Alarm {
+            at: Some(at),
+            text: format!("the copy is complete up to lsn {}", head.lsn),
+        });
+        let message = Message::Follow {
+            at,
+            lsn: head.lsn,
+            crc: head.crc,
+        };
+        out.push(Output::Send {
+            to: from.clone(),
+            message,
+        });
     }
 
     fn copy_failed(&mut self, at: PartitionKey, error: &StoreError, out: &mut Vec<Output<T>>) {
-        out.push(Output::Alarm { at: Some(at), text: format!("taking a copy: {error}") });
+        out.push(Output::Alarm {
+            at: Some(at),
+            text: format!("taking a copy: {error}"),
+        });
         match self.partitions.get_mut(&at) {
             Some(partition) => partition.following.ask_again(),
             None => return,
@@ -261,7 +403,11 @@ enum Trouble {
 }
 
 /// Gives true if the record was taken into the turn, false if it was here already.
-fn take_record<T>(partition: &mut Partition<T>, bytes: Bytes, store: &dyn store::Store) -> Result<bool, Trouble> {
+fn take_record<T>(
+    partition: &mut Partition<T>,
+    bytes: Bytes,
+    store: &dyn store::Store,
+) -> Result<bool, Trouble> {
     let record = Record::decode(&bytes).map_err(|error| Trouble::Stop(error.to_string()))?;
     match replication::follows(&partition.turn.head, &record) {
         Ok(()) => {}
@@ -272,10 +418,14 @@ fn take_record<T>(partition: &mut Partition<T>, bytes: Bytes, store: &dyn store:
     if let Body::Handover { state, chain } = &record.body {
         let head = &partition.turn.head;
         if (state.0, *chain) != (head.state, head.chain) {
-            return Err(Trouble::Stop(Mismatch::Digest { at: record.lsn }.to_string()));
+            return Err(Trouble::Stop(
+                Mismatch::Digest { at: record.lsn }.to_string(),
+            ));
         }
     }
-    partition.append(record, Some(bytes), store).map_err(Trouble::Store)?;
+    partition
+        .append(record, Some(bytes), store)
+        .map_err(Trouble::Store)?;
     Ok(true)
 }
 
@@ -299,7 +449,9 @@ pub fn stored_digest(store: &dyn store::Store, at: PartitionKey) -> Result<u128,
     let mut after: Option<Bytes> = None;
     loop {
         let page = snapshot.state_page(after.as_deref(), types::limits::SNAPSHOT_PAGE_BYTES_MAX)?;
-        let Some((last, _)) = page.last() else { return Ok(sum.0) };
+        let Some((last, _)) = page.last() else {
+            return Ok(sum.0);
+        };
         after = Some(last.clone());
         for (key, value) in &page {
             sum.change(key, None, Some(value));

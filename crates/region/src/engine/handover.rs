@@ -7,7 +7,9 @@ use hub::{Command, Reply};
 use replication::{Body, Head, StateDigest};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use types::{Epoch, HubId, HubSettings, Lsn, PartitionId, PartitionKey, RegionName, Sequence, UnixMillis};
+use types::{
+    Epoch, HubId, HubSettings, Lsn, PartitionId, PartitionKey, RegionName, Sequence, UnixMillis,
+};
 
 /// What a region is for a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +85,19 @@ impl Handover {
 
 impl<T> Engine<T> {
     /// Takes the control plane's word on who this region is for each hub.
-    pub(super) fn roles(&mut self, roles: Vec<HubRole>, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
-        let gone: Vec<HubId> =
-            self.hubs.keys().filter(|id| !roles.iter().any(|role| role.settings.id == **id)).copied().collect();
+    pub(super) fn roles(
+        &mut self,
+        roles: Vec<HubRole>,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let gone: Vec<HubId> = self
+            .hubs
+            .keys()
+            .filter(|id| !roles.iter().any(|role| role.settings.id == **id))
+            .copied()
+            .collect();
         for hub in gone {
             self.drop_hub(hub, out);
         }
@@ -99,13 +111,22 @@ impl<T> Engine<T> {
         let stored = match self.store.partitions() {
             Ok(stored) => stored,
             Err(error) => {
-                out.push(Output::Alarm { at: None, text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: None,
+                    text: error.to_string(),
+                });
                 return;
             }
         };
-        for at in stored.into_iter().filter(|at| !self.hubs.contains_key(&at.hub)) {
+        for at in stored
+            .into_iter()
+            .filter(|at| !self.hubs.contains_key(&at.hub))
+        {
             if let Err(error) = self.store.clear(at) {
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
             }
         }
     }
@@ -116,32 +137,60 @@ impl<T> Engine<T> {
             if let Some(partition) = self.partitions.remove(&at) {
                 refuse_held(partition, Epoch(0), out);
             }
-            out.push(Output::Visible { at, next: Sequence(0), epoch: None });
+            out.push(Output::Visible {
+                at,
+                next: Sequence(0),
+                epoch: None,
+            });
             if let Err(error) = self.store.clear(at) {
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
             }
         }
     }
 
-    fn role(&mut self, role: HubRole, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    fn role(
+        &mut self,
+        role: HubRole,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let hub = role.settings.id;
-        let known = self.hubs.get(&hub).map(|runtime| (runtime.role.epoch, runtime.role.role));
+        let known = self
+            .hubs
+            .get(&hub)
+            .map(|runtime| (runtime.role.epoch, runtime.role.role));
         if known.is_some_and(|(epoch, _)| epoch > role.epoch) {
             return;
         }
         let changed = known != Some((role.epoch, role.role));
         let settings = role.settings.clone();
         let devices = self.hubs.get(&hub).map_or(0, |runtime| runtime.devices);
-        self.hubs.insert(hub, HubRuntime { role: role.clone(), devices });
+        self.hubs.insert(
+            hub,
+            HubRuntime {
+                role: role.clone(),
+                devices,
+            },
+        );
         for number in 0..settings.partition_count {
-            let at = PartitionKey { hub, partition: PartitionId(number) };
+            let at = PartitionKey {
+                hub,
+                partition: PartitionId(number),
+            };
             self.store.set_retention(at, settings.retention_days);
             if !self.partitions.contains_key(&at) {
                 match Partition::open(at, &*self.store) {
                     Ok(partition) => self.partitions.insert(at, partition),
                     Err(error) => {
                         self.failed = Some(error.to_string());
-                        out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                        out.push(Output::Alarm {
+                            at: Some(at),
+                            text: error.to_string(),
+                        });
                         return;
                     }
                 };
@@ -164,11 +213,21 @@ impl<T> Engine<T> {
 
     fn announce_broken(&self, at: PartitionKey, out: &mut Vec<Output<T>>) {
         if let Some(why) = &self.partitions[&at].broken {
-            out.push(Output::Alarm { at: Some(at), text: format!("stopped: {why}") });
+            out.push(Output::Alarm {
+                at: Some(at),
+                text: format!("stopped: {why}"),
+            });
         }
     }
 
-    fn become_primary(&mut self, at: PartitionKey, epoch: Epoch, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    fn become_primary(
+        &mut self,
+        at: PartitionKey,
+        epoch: Epoch,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let partition = self.partitions.get_mut(&at).expect("just opened");
         if partition.broken.is_some() {
             return;
@@ -184,13 +243,20 @@ impl<T> Engine<T> {
             touched.partitions.insert(at);
             if let Err(error) = partition.mark(Body::Open, &*self.store, now) {
                 self.failed = Some(error.to_string());
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
                 return;
             }
         }
         partition.serving = Serving::Open;
         partition.shipper = replication::Shipper::default();
-        out.push(Output::Visible { at, next: partition.head.next_sequence, epoch: Some(epoch) });
+        out.push(Output::Visible {
+            at,
+            next: partition.head.next_sequence,
+            epoch: Some(epoch),
+        });
     }
 
     fn become_secondary(&mut self, at: PartitionKey, epoch: Epoch, out: &mut Vec<Output<T>>) {
@@ -201,32 +267,58 @@ impl<T> Engine<T> {
         for waiting in partition.waiting.drain(..) {
             for (reply, _) in waiting.replies {
                 let why = "the hub moved to its other region before the partner's word came";
-                out.push(Output::Reply(reply, Err(Refusal::OutcomeUnknown(why.into()))));
+                out.push(Output::Reply(
+                    reply,
+                    Err(Refusal::OutcomeUnknown(why.into())),
+                ));
             }
         }
         let turn: Turn<T> = partition.turn_failed();
         for (reply, _) in turn.replies {
             out.push(Output::Reply(reply, Err(Refusal::NotPrimary { epoch })));
         }
-        out.push(Output::Visible { at, next: partition.head.next_sequence, epoch: None });
+        out.push(Output::Visible {
+            at,
+            next: partition.head.next_sequence,
+            epoch: None,
+        });
     }
 
     /// After a turn that failed: serving is again what the stored head allows.
     pub(super) fn serve_as_stored(&mut self, at: PartitionKey) {
-        let Some(role) = self.hubs.get(&at.hub).map(|runtime| (runtime.role.role, runtime.role.epoch)) else { return };
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+        let Some(role) = self
+            .hubs
+            .get(&at.hub)
+            .map(|runtime| (runtime.role.role, runtime.role.epoch))
+        else {
+            return;
+        };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         partition.serving = match role {
             (Role::Primary, epoch) if partition.head.fenced == epoch => Serving::Fenced,
-            (Role::Primary, epoch) if partition.head.epoch == epoch && partition.broken.is_none() => Serving::Open,
+            (Role::Primary, epoch)
+                if partition.head.epoch == epoch && partition.broken.is_none() =>
+            {
+                Serving::Open
+            }
             _ => Serving::No,
         };
     }
 
     /// Opens what could not be opened when its role came (disk full).
-    pub(super) fn retry_open(&mut self, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    pub(super) fn retry_open(
+        &mut self,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let late = |partition: &Partition<T>| {
             let role = &self.hubs.get(&partition.at.hub)?.role;
-            let wanted = role.role == Role::Primary && partition.serving == Serving::No && partition.broken.is_none();
+            let wanted = role.role == Role::Primary
+                && partition.serving == Serving::No
+                && partition.broken.is_none();
             wanted.then_some((partition.at, role.epoch))
         };
         let late: Vec<_> = self.partitions.values().filter_map(late).collect();
@@ -239,7 +331,9 @@ impl<T> Engine<T> {
     fn count_devices(&mut self, hub: HubId, now: UnixMillis) {
         let mut devices = 0;
         for at in self.keys_of(hub) {
-            if let Some(Reply::Statistics { total, .. }) = self.ask(at, &Command::Registry(RegistryCommand::Statistics), now) {
+            if let Some(Reply::Statistics { total, .. }) =
+                self.ask(at, &Command::Registry(RegistryCommand::Statistics), now)
+            {
                 devices += total;
             }
         }
@@ -248,11 +342,27 @@ impl<T> Engine<T> {
         }
     }
 
-    pub(super) fn fence(&mut self, hub: HubId, epoch: Epoch, reply: T, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    pub(super) fn fence(
+        &mut self,
+        hub: HubId,
+        epoch: Epoch,
+        reply: T,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let refuse = |why: String| Err(Refusal::Step(why));
-        let known = self.hubs.get(&hub).map(|runtime| (runtime.role.role, runtime.role.epoch));
+        let known = self
+            .hubs
+            .get(&hub)
+            .map(|runtime| (runtime.role.role, runtime.role.epoch));
         if known != Some((Role::Primary, epoch)) {
-            out.push(Output::Reply(reply, refuse(format!("not the primary at epoch {epoch} (known: {known:?})"))));
+            out.push(Output::Reply(
+                reply,
+                refuse(format!(
+                    "not the primary at epoch {epoch} (known: {known:?})"
+                )),
+            ));
             return;
         }
         if let Some(why) = self.failed.clone() {
@@ -260,9 +370,18 @@ impl<T> Engine<T> {
             return;
         }
         let keys = self.keys_of(hub);
-        if let Some(at) = keys.iter().find(|at| self.partitions[at].serving == Serving::No) {
-            let why = self.partitions[at].broken.clone().unwrap_or_else(|| "not serving".into());
-            out.push(Output::Reply(reply, refuse(format!("partition {at}: {why}"))));
+        if let Some(at) = keys
+            .iter()
+            .find(|at| self.partitions[at].serving == Serving::No)
+        {
+            let why = self.partitions[at]
+                .broken
+                .clone()
+                .unwrap_or_else(|| "not serving".into());
+            out.push(Output::Reply(
+                reply,
+                refuse(format!("partition {at}: {why}")),
+            ));
             return;
         }
         let mut handovers = Vec::new();
@@ -282,10 +401,26 @@ impl<T> Engine<T> {
         self.answer_step(reply, Answer::Fenced(handovers));
     }
 
-    pub(super) fn unfence(&mut self, hub: HubId, epoch: Epoch, reply: T, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
-        let known = self.hubs.get(&hub).map(|runtime| (runtime.role.role, runtime.role.epoch));
+    pub(super) fn unfence(
+        &mut self,
+        hub: HubId,
+        epoch: Epoch,
+        reply: T,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let known = self
+            .hubs
+            .get(&hub)
+            .map(|runtime| (runtime.role.role, runtime.role.epoch));
         if known != Some((Role::Primary, epoch)) {
-            out.push(Output::Reply(reply, Err(Refusal::Step(format!("not the primary at epoch {epoch} (known: {known:?})")))));
+            out.push(Output::Reply(
+                reply,
+                Err(Refusal::Step(format!(
+                    "not the primary at epoch {epoch} (known: {known:?})"
+                ))),
+            ));
             return;
         }
         let keys = self.keys_of(hub);
@@ -306,7 +441,14 @@ impl<T> Engine<T> {
         self.answer_step(reply, Answer::Opened);
     }
 
-    pub(super) fn open(&mut self, role: HubRole, reply: T, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    pub(super) fn open(
+        &mut self,
+        role: HubRole,
+        reply: T,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let hub = role.settings.id;
         let epoch = role.epoch;
         self.role(role, now, touched, out);
@@ -319,7 +461,10 @@ impl<T> Engine<T> {
         if open {
             self.answer_step(reply, Answer::Opened);
         } else {
-            out.push(Output::Reply(reply, Err(Refusal::Step(format!("cannot open at epoch {epoch}")))));
+            out.push(Output::Reply(
+                reply,
+                Err(Refusal::Step(format!("cannot open at epoch {epoch}"))),
+            ));
         }
     }
 
@@ -344,12 +489,20 @@ impl<T> Engine<T> {
         let wrong = |why: String| Some(Err(Refusal::Step(why)));
         match self.hubs.get(&catch_up.hub) {
             None => return wrong("this region does not hold the hub".into()),
-            Some(runtime) if runtime.role.role == Role::Primary => return wrong("this region is the primary already".into()),
+            Some(runtime) if runtime.role.role == Role::Primary => {
+                return wrong("this region is the primary already".into());
+            }
             Some(_) => {}
         }
+        let mut reached = Vec::new();
         for handover in &catch_up.handovers {
-            let at = PartitionKey { hub: catch_up.hub, partition: handover.partition };
-            let Some(partition) = self.partitions.get(&at) else { return wrong(format!("no partition {at}")) };
+            let at = PartitionKey {
+                hub: catch_up.hub,
+                partition: handover.partition,
+            };
+            let Some(partition) = self.partitions.get(&at) else {
+                return wrong(format!("no partition {at}"));
+            };
             if let Some(why) = &partition.broken {
                 return wrong(format!("partition {at} is stopped: {why}"));
             }
@@ -357,18 +510,24 @@ impl<T> Engine<T> {
                 return None;
             }
             if partition.head.lsn > handover.lsn {
-                return wrong(format!("partition {at} is past the handover: the primary went on"));
+                return wrong(format!(
+                    "partition {at} is past the handover: the primary went on"
+                ));
             }
-            if Handover::of(handover.partition, &partition.head) != *handover {
+            let own = Handover::of(handover.partition, &partition.head);
+            if own != *handover {
                 return wrong(format!("partition {at}: the regions' digests differ"));
             }
+            reached.push(own);
         }
-        Some(Ok(Answer::CaughtUp))
+        Some(Ok(Answer::CaughtUp(reached)))
     }
 
     pub(super) fn facts(&self, hub: HubId, now: UnixMillis) -> Vec<PartitionFacts> {
         let keys = self.keys_of(hub);
-        keys.iter().map(|at| partition_facts(&self.partitions[at], now)).collect()
+        keys.iter()
+            .map(|at| partition_facts(&self.partitions[at], now))
+            .collect()
     }
 }
 
@@ -394,10 +553,18 @@ fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis) -> PartitionFac
     }
 }
 
-fn write_handover<T>(partition: &mut Partition<T>, epoch: Epoch, store: &dyn store::Store, now: UnixMillis) -> Result<(), store::StoreError> {
+fn write_handover<T>(
+    partition: &mut Partition<T>,
+    epoch: Epoch,
+    store: &dyn store::Store,
+    now: UnixMillis,
+) -> Result<(), store::StoreError> {
     partition.seal(store, now)?;
     let head = partition.turn.head;
-    let body = Body::Handover { state: StateDigest(head.state), chain: head.chain };
+    let body = Body::Handover {
+        state: StateDigest(head.state),
+        chain: head.chain,
+    };
     partition.mark(body, store, now)?;
     partition.turn.head.fenced = epoch;
     partition.touch_head();
@@ -407,15 +574,35 @@ fn write_handover<T>(partition: &mut Partition<T>, epoch: Epoch, store: &dyn sto
 /// Answers that can no longer be given for a partition that goes away.
 fn refuse_held<T>(mut partition: Partition<T>, epoch: Epoch, out: &mut Vec<Output<T>>) {
     let waiting = partition.waiting.drain(..).flat_map(|w| w.replies);
-    out.extend(waiting.map(|(reply, _)| Output::Reply(reply, Err(Refusal::OutcomeUnknown("the hub was deleted".into())))));
+    out.extend(waiting.map(|(reply, _)| {
+        Output::Reply(
+            reply,
+            Err(Refusal::OutcomeUnknown("the hub was deleted".into())),
+        )
+    }));
     let turn = partition.turn_failed();
-    out.extend(turn.replies.into_iter().map(|(reply, _)| Output::Reply(reply, Err(Refusal::NotPrimary { epoch }))));
+    out.extend(
+        turn.replies
+            .into_iter()
+            .map(|(reply, _)| Output::Reply(reply, Err(Refusal::NotPrimary { epoch }))),
+    );
 }
 
 pub(super) fn release_confirmed<T>(partition: &mut Partition<T>, out: &mut Vec<Output<T>>) {
     let epoch = (partition.serving != Serving::No).then_some(partition.head.epoch);
-    while partition.waiting.front().is_some_and(|w| w.lsn <= partition.shipper.confirmed()) {
+    while partition
+        .waiting
+        .front()
+        .is_some_and(|w| w.lsn <= partition.shipper.confirmed())
+    {
         let waiting = partition.waiting.pop_front().expect("just seen");
-        give_out(partition.at, waiting.visible, epoch, waiting.replies, waiting.effects, out);
+        give_out(
+            partition.at,
+            waiting.visible,
+            epoch,
+            waiting.replies,
+            waiting.effects,
+            out,
+        );
     }
 }

@@ -9,23 +9,50 @@ use types::{Lsn, PartitionKey};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// "I have everything up to `lsn`, whose checksum is `crc`: send me what comes after."
-    Follow { at: PartitionKey, lsn: Lsn, crc: u32 },
+    Follow {
+        at: PartitionKey,
+        lsn: Lsn,
+        crc: u32,
+    },
     /// Encoded records in order.
-    Records { at: PartitionKey, records: Vec<Bytes> },
+    Records {
+        at: PartitionKey,
+        records: Vec<Bytes>,
+    },
     /// "I have everything up to `lsn` on disk."
     Acked { at: PartitionKey, lsn: Lsn },
     /// The source cannot serve this follower; `why` is for people.
     Refused { at: PartitionKey, why: String },
     /// The follower is new, or what it needs is trimmed: it must take a copy as of `head` first.
-    Bootstrap { at: PartitionKey, id: u64, head: Bytes },
+    Bootstrap {
+        at: PartitionKey,
+        id: u64,
+        head: Bytes,
+    },
     /// The follower asks for the state after `after`.
-    StateNext { at: PartitionKey, id: u64, after: Option<Bytes> },
+    StateNext {
+        at: PartitionKey,
+        id: u64,
+        after: Option<Bytes>,
+    },
     /// Entries in key order; an empty page ends the state.
-    StatePage { at: PartitionKey, id: u64, entries: Vec<(Bytes, Bytes)> },
+    StatePage {
+        at: PartitionKey,
+        id: u64,
+        entries: Vec<(Bytes, Bytes)>,
+    },
     /// The follower asks for kept log records from `from` on (`Lsn(0)`: the oldest).
-    LogNext { at: PartitionKey, id: u64, from: Lsn },
+    LogNext {
+        at: PartitionKey,
+        id: u64,
+        from: Lsn,
+    },
     /// Encoded records in order; an empty page ends the log.
-    LogPage { at: PartitionKey, id: u64, records: Vec<Bytes> },
+    LogPage {
+        at: PartitionKey,
+        id: u64,
+        records: Vec<Bytes>,
+    },
 }
 
 impl Message {
@@ -45,6 +72,9 @@ impl Message {
 
     /// Pages of data give way to everything else on a busy link.
     pub fn is_bulk(&self) -> bool {
-        matches!(self, Message::Records { .. } | Message::StatePage { .. } | Message::LogPage { .. })
+        matches!(
+            self,
+            Message::Records { .. } | Message::StatePage { .. } | Message::LogPage { .. }
+        )
     }
 }

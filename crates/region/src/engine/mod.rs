@@ -22,7 +22,10 @@ use partition::{Partition, Turn, Waiting};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{Store, StoreError};
-use types::{ConnectionId, Epoch, HubId, PartitionId, PartitionKey, RegionName, Reject, Replication, Sequence, UnixMillis, limits};
+use types::{
+    ConnectionId, Epoch, HubId, PartitionId, PartitionKey, RegionName, Reject, Replication,
+    Sequence, UnixMillis, limits,
+};
 
 /// Source of random bytes: the operating system's, or a seeded one in simulation.
 pub type Random = Box<dyn Fn(&mut [u8]) + Send>;
@@ -50,32 +53,66 @@ pub enum Answer {
     Reply(Reply),
     /// The fence holds: where each partition ended.
     Fenced(Vec<Handover>),
-    /// Everything up to the handover is here and on disk.
-    CaughtUp,
+    /// Everything up to the handover is here and on disk: this region's own positions and digests.
+    CaughtUp(Vec<Handover>),
     Opened,
     Facts(Vec<PartitionFacts>),
 }
 
 /// Something for the engine to do; `T` is whatever the caller needs to find the asker again.
 pub enum Input<T> {
-    Command { at: PartitionKey, command: Arc<Command>, reply: T },
+    Command {
+        at: PartitionKey,
+        command: Arc<Command>,
+        reply: T,
+    },
     /// All hubs this region holds, with their roles. Roles of a lower epoch than known are ignored.
     Roles(Vec<HubRole>),
-    Message { from: RegionName, message: Message },
+    Message {
+        from: RegionName,
+        message: Message,
+    },
     /// A message could not be queued to `to`: its partition's stream is broken off.
-    Unsent { to: RegionName, at: PartitionKey },
-    Link { peer: RegionName, up: bool },
+    Unsent {
+        to: RegionName,
+        at: PartitionKey,
+    },
+    Link {
+        peer: RegionName,
+        up: bool,
+    },
     /// Step 3: stop acknowledging at `epoch`, write handover records.
-    Fence { hub: HubId, epoch: Epoch, reply: T },
+    Fence {
+        hub: HubId,
+        epoch: Epoch,
+        reply: T,
+    },
     /// Roll-back of step 3.
-    Unfence { hub: HubId, epoch: Epoch, reply: T },
+    Unfence {
+        hub: HubId,
+        epoch: Epoch,
+        reply: T,
+    },
     /// Step 4: answer once everything up to `handovers` is applied here and on disk.
-    CatchUp { hub: HubId, handovers: Vec<Handover>, reply: T },
+    CatchUp {
+        hub: HubId,
+        handovers: Vec<Handover>,
+        reply: T,
+    },
     /// Step 6: acknowledge at `role.epoch`, which the control plane has committed.
-    Open { role: HubRole, reply: T },
-    Facts { hub: HubId, reply: T },
+    Open {
+        role: HubRole,
+        reply: T,
+    },
+    Facts {
+        hub: HubId,
+        reply: T,
+    },
     /// What a gateway tells the secondary about its connections: volatile, no answer.
-    Presence { at: PartitionKey, change: PresenceChange },
+    Presence {
+        at: PartitionKey,
+        change: PresenceChange,
+    },
     /// After the first trusted roles: data of hubs that are no longer there goes.
     DropUnknown,
     /// About once in 100 ms: time-outs, expiry, retries.
@@ -86,12 +123,27 @@ pub enum Input<T> {
 #[derive(Debug)]
 pub enum Output<T> {
     Reply(T, Result<Answer, Refusal>),
-    Effect { gateway: RegionName, hub: HubId, connection: ConnectionId, effect: Effect },
-    Send { to: RegionName, message: Message },
+    Effect {
+        gateway: RegionName,
+        hub: HubId,
+        connection: ConnectionId,
+        effect: Effect,
+    },
+    Send {
+        to: RegionName,
+        message: Message,
+    },
     /// Events before `next` may be read from this region's log; `epoch` is `None` where it is not the primary.
-    Visible { at: PartitionKey, next: Sequence, epoch: Option<Epoch> },
+    Visible {
+        at: PartitionKey,
+        next: Sequence,
+        epoch: Option<Epoch>,
+    },
     /// Something a person must know.
-    Alarm { at: Option<PartitionKey>, text: String },
+    Alarm {
+        at: Option<PartitionKey>,
+        text: String,
+    },
 }
 
 /// A hub this region holds.
@@ -151,7 +203,12 @@ impl<T> Engine<T> {
     /// Takes inputs in order and commits once. Stops taking when the turn is full: what is left stays in `inputs`.
     ///
     /// Gives true when there is more to ship and the next turn should follow at once, even without input.
-    pub fn turn(&mut self, inputs: &mut dyn Iterator<Item = Input<T>>, now: UnixMillis, out: &mut Vec<Output<T>>) -> bool {
+    pub fn turn(
+        &mut self,
+        inputs: &mut dyn Iterator<Item = Input<T>>,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) -> bool {
         self.stats.turns += 1;
         let mut touched = Touched::default();
         for _ in 0..limits::ENGINE_TURN_COMMANDS_MAX {
@@ -166,18 +223,39 @@ impl<T> Engine<T> {
         self.ship_all(out)
     }
 
-    fn take(&mut self, input: Input<T>, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    fn take(
+        &mut self,
+        input: Input<T>,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         match input {
-            Input::Command { at, command, reply } => self.command(at, &command, reply, now, touched, out),
+            Input::Command { at, command, reply } => {
+                self.command(at, &command, reply, now, touched, out)
+            }
             Input::Roles(roles) => self.roles(roles, now, touched, out),
             Input::Message { from, message } => self.message(from, message, now, touched, out),
             Input::Unsent { to, at } => self.unsent(&to, at),
             Input::Link { peer, up } => self.link(peer, up, out),
             Input::Fence { hub, epoch, reply } => self.fence(hub, epoch, reply, now, touched, out),
-            Input::Unfence { hub, epoch, reply } => self.unfence(hub, epoch, reply, now, touched, out),
-            Input::CatchUp { hub, handovers, reply } => self.catch_ups.push(CatchUp { hub, handovers, reply }),
+            Input::Unfence { hub, epoch, reply } => {
+                self.unfence(hub, epoch, reply, now, touched, out)
+            }
+            Input::CatchUp {
+                hub,
+                handovers,
+                reply,
+            } => self.catch_ups.push(CatchUp {
+                hub,
+                handovers,
+                reply,
+            }),
             Input::Open { role, reply } => self.open(role, reply, now, touched, out),
-            Input::Facts { hub, reply } => out.push(Output::Reply(reply, Ok(Answer::Facts(self.facts(hub, now))))),
+            Input::Facts { hub, reply } => out.push(Output::Reply(
+                reply,
+                Ok(Answer::Facts(self.facts(hub, now))),
+            )),
             Input::Presence { at, change } => {
                 if let Some(partition) = self.partitions.get_mut(&at) {
                     commands::apply_presence(partition, change);
@@ -194,14 +272,20 @@ impl<T> Engine<T> {
         let mut commits = Vec::new();
         let mut failure = None;
         for at in &keys {
-            let Some(partition) = self.partitions.get_mut(at) else { continue };
+            let Some(partition) = self.partitions.get_mut(at) else {
+                continue;
+            };
             if let Err(error) = partition.seal(&*self.store, now) {
                 failure = Some(error);
                 break;
             }
             if let Some(commit) = partition.commit_of_turn() {
                 self.stats.records += commit.records.len() as u64;
-                self.stats.bytes += commit.records.iter().map(|r| r.bytes.len() as u64).sum::<u64>();
+                self.stats.bytes += commit
+                    .records
+                    .iter()
+                    .map(|r| r.bytes.len() as u64)
+                    .sum::<u64>();
                 commits.push((*at, commit));
             }
         }
@@ -215,51 +299,93 @@ impl<T> Engine<T> {
                 for at in keys {
                     self.release(at, touched, now, out);
                 }
-                out.extend(self.steps.drain(..).map(|(reply, answer)| Output::Reply(reply, Ok(answer))));
+                out.extend(
+                    self.steps
+                        .drain(..)
+                        .map(|(reply, answer)| Output::Reply(reply, Ok(answer))),
+                );
             }
             Some(error) => self.commit_failed(&keys, &error, touched, out),
         }
     }
 
-    fn release(&mut self, at: PartitionKey, touched: &Touched, now: UnixMillis, out: &mut Vec<Output<T>>) {
-        let Some(hub) = self.hubs.get(&at.hub) else { return };
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+    fn release(
+        &mut self,
+        at: PartitionKey,
+        touched: &Touched,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let Some(hub) = self.hubs.get(&at.hub) else {
+            return;
+        };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         let before = partition.head;
         let turn = partition.turn_committed(now);
         if turn.head.lsn > before.lsn && touched.applied.contains(&at) {
             if let Some(primary) = &hub.role.peer {
-                out.push(Output::Send { to: primary.clone(), message: Message::Acked { at, lsn: partition.head.lsn } });
+                out.push(Output::Send {
+                    to: primary.clone(),
+                    message: Message::Acked {
+                        at,
+                        lsn: partition.head.lsn,
+                    },
+                });
             }
         }
-        let silent = turn.head.next_sequence == before.next_sequence && turn.replies.is_empty() && turn.effects.is_empty();
+        let silent = turn.head.next_sequence == before.next_sequence
+            && turn.replies.is_empty()
+            && turn.effects.is_empty();
         if silent || (partition.serving == Serving::No && turn.replies.is_empty()) {
             return;
         }
         let visible = turn.head.next_sequence;
-        let must_wait = hub.role.is_sync_primary() && partition.shipper.confirmed() < partition.head.lsn;
+        let must_wait =
+            hub.role.is_sync_primary() && partition.shipper.confirmed() < partition.head.lsn;
         if must_wait {
-            let Turn { replies, effects, .. } = turn;
+            let Turn {
+                replies, effects, ..
+            } = turn;
             let lsn = partition.head.lsn;
-            partition.waiting.push_back(Waiting { lsn, visible, since: now, replies, effects });
+            partition.waiting.push_back(Waiting {
+                lsn,
+                visible,
+                since: now,
+                replies,
+                effects,
+            });
         } else {
             let epoch = (partition.serving != Serving::No).then_some(partition.head.epoch);
             give_out(at, visible, epoch, turn.replies, turn.effects, out);
         }
     }
 
-    fn commit_failed(&mut self, keys: &[PartitionKey], error: &StoreError, touched: &Touched, out: &mut Vec<Output<T>>) {
+    fn commit_failed(
+        &mut self,
+        keys: &[PartitionKey],
+        error: &StoreError,
+        touched: &Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         self.stats.commit_failures += 1;
         let nothing_done = matches!(error, StoreError::DiskFull { .. } | StoreError::Invalid(_));
         let first = !self.stats.disk_full && self.failed.is_none();
         if first {
-            out.push(Output::Alarm { at: None, text: error.to_string() });
+            out.push(Output::Alarm {
+                at: None,
+                text: error.to_string(),
+            });
         }
         self.stats.disk_full = matches!(error, StoreError::DiskFull { .. });
         if !nothing_done {
             self.failed = Some(error.to_string());
         }
         for at in keys {
-            let Some(partition) = self.partitions.get_mut(at) else { continue };
+            let Some(partition) = self.partitions.get_mut(at) else {
+                continue;
+            };
             if touched.applied.contains(at) {
                 partition.following.ask_again();
             }
@@ -297,11 +423,19 @@ impl<T> Engine<T> {
         let roles: Vec<HubRole> = self.hubs.values().map(|hub| hub.role.clone()).collect();
         for partition in std::mem::take(&mut self.partitions).into_values() {
             let waiting = partition.waiting.into_iter().flat_map(|w| w.replies);
-            out.extend(waiting.map(|(reply, _)| Output::Reply(reply, Err(Refusal::OutcomeUnknown("the store was reopened".into())))));
+            out.extend(waiting.map(|(reply, _)| {
+                Output::Reply(
+                    reply,
+                    Err(Refusal::OutcomeUnknown("the store was reopened".into())),
+                )
+            }));
         }
         self.hubs.clear();
         self.failed = None;
-        out.push(Output::Alarm { at: None, text: "the store works again".into() });
+        out.push(Output::Alarm {
+            at: None,
+            text: "the store works again".into(),
+        });
         self.roles(roles, now, touched, out);
     }
 
@@ -328,7 +462,10 @@ impl<T> Engine<T> {
                 }
                 let why = "the partner region did not confirm in time";
                 for (reply, _) in waiting.replies.drain(..) {
-                    out.push(Output::Reply(reply, Err(Refusal::OutcomeUnknown(why.into()))));
+                    out.push(Output::Reply(
+                        reply,
+                        Err(Refusal::OutcomeUnknown(why.into())),
+                    ));
                 }
             }
         }
@@ -346,13 +483,24 @@ impl<T> Engine<T> {
 
     /// A reading command's reply, as the region itself needs it.
     fn ask(&self, at: PartitionKey, command: &Command, now: UnixMillis) -> Option<Reply> {
-        self.decide(at, command, now).ok().map(|decision| decision.reply)
+        self.decide(at, command, now)
+            .ok()
+            .map(|decision| decision.reply)
     }
 
     fn keys_of(&self, hub: HubId) -> Vec<PartitionKey> {
-        let first = PartitionKey { hub, partition: PartitionId(0) };
-        let last = PartitionKey { hub, partition: PartitionId(u16::MAX) };
-        self.partitions.range(first..=last).map(|(at, _)| *at).collect()
+        let first = PartitionKey {
+            hub,
+            partition: PartitionId(0),
+        };
+        let last = PartitionKey {
+            hub,
+            partition: PartitionId(u16::MAX),
+        };
+        self.partitions
+            .range(first..=last)
+            .map(|(at, _)| *at)
+            .collect()
     }
 
     /// The store this engine writes to.
@@ -390,7 +538,11 @@ fn give_out<T>(
     out: &mut Vec<Output<T>>,
 ) {
     out.push(Output::Visible { at, next, epoch });
-    out.extend(replies.into_iter().map(|(reply, answer)| Output::Reply(reply, answer)));
+    out.extend(
+        replies
+            .into_iter()
+            .map(|(reply, answer)| Output::Reply(reply, answer)),
+    );
     out.extend(effects.into_iter().map(|e| Output::Effect {
         gateway: e.gateway,
         hub: at.hub,
@@ -401,7 +553,8 @@ fn give_out<T>(
 
 impl HubRole {
     fn is_sync_primary(&self) -> bool {
-        self.role == Role::Primary && self.peer.is_some() && self.settings.replication == Replication::Sync
+        self.role == Role::Primary
+            && self.peer.is_some()
+            && self.settings.replication == Replication::Sync
     }
 }
-

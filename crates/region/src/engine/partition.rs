@@ -167,7 +167,12 @@ impl<T> Partition<T> {
     ///
     /// # Errors
     /// As [`Partition::seal`].
-    pub fn mark(&mut self, body: Body, store: &dyn Store, now: UnixMillis) -> Result<(), StoreError> {
+    pub fn mark(
+        &mut self,
+        body: Body,
+        store: &dyn Store,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         self.seal(store, now)?;
         let record = self.next_record(now, 0, body);
         self.append(record, None, store)
@@ -190,7 +195,12 @@ impl<T> Partition<T> {
     ///
     /// # Errors
     /// As [`Partition::seal`].
-    pub fn append(&mut self, record: Record, encoded: Option<Bytes>, store: &dyn Store) -> Result<(), StoreError> {
+    pub fn append(
+        &mut self,
+        record: Record,
+        encoded: Option<Bytes>,
+        store: &dyn Store,
+    ) -> Result<(), StoreError> {
         let bytes = encoded.unwrap_or_else(|| record.encode());
         let at = self.at;
         let turn = &mut self.turn;
@@ -234,7 +244,11 @@ impl<T> Partition<T> {
         let turn = &self.turn;
         turn.head_changed.then(|| PartitionCommit {
             records: turn.records.clone(),
-            state: turn.sealed.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            state: turn
+                .sealed
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
             head: Some(turn.head.encode().into()),
         })
     }
@@ -250,7 +264,9 @@ impl<T> Partition<T> {
             self.tail.push_back((record.lsn, record.bytes));
         }
         while self.tail_bytes > TAIL_BYTES_MAX {
-            let Some((_, bytes)) = self.tail.pop_front() else { break };
+            let Some((_, bytes)) = self.tail.pop_front() else {
+                break;
+            };
             self.tail_bytes -= bytes.len();
         }
         turn
@@ -273,7 +289,12 @@ impl<T> Partition<T> {
     ///
     /// # Errors
     /// As [`Store::read_log`].
-    pub fn records_from(&self, from: Lsn, bytes_max: usize, store: &dyn Store) -> Result<Vec<(Lsn, Bytes)>, StoreError> {
+    pub fn records_from(
+        &self,
+        from: Lsn,
+        bytes_max: usize,
+        store: &dyn Store,
+    ) -> Result<Vec<(Lsn, Bytes)>, StoreError> {
         let in_memory = self.tail.front().is_some_and(|(first, _)| *first <= from);
         let mut out = Vec::new();
         let mut bytes = 0;
@@ -294,17 +315,28 @@ impl<T> Partition<T> {
     }
 
     pub fn connected(&self) -> u64 {
-        self.live.values().filter(|live| live.presence.is_some()).count() as u64
+        self.live
+            .values()
+            .filter(|live| live.presence.is_some())
+            .count() as u64
     }
 }
 
-fn check_end(at: PartitionKey, head: &Head, store: &dyn Store) -> Result<Option<String>, StoreError> {
+fn check_end(
+    at: PartitionKey,
+    head: &Head,
+    store: &dyn Store,
+) -> Result<Option<String>, StoreError> {
     if head.lsn == Lsn(0) {
         return Ok(None);
     }
     let last = store.log_bounds(at)?.map(|bounds| bounds.last_lsn);
     if last.is_some_and(|last| last != head.lsn) {
-        return Ok(Some(format!("the log ends at {}, its head says {}", last.unwrap_or_default(), head.lsn)));
+        return Ok(Some(format!(
+            "the log ends at {}, its head says {}",
+            last.unwrap_or_default(),
+            head.lsn
+        )));
     }
     if last.is_none() {
         // Everything was trimmed by retention: the head alone stands.
@@ -312,8 +344,15 @@ fn check_end(at: PartitionKey, head: &Head, store: &dyn Store) -> Result<Option<
     }
     match store.read_log(at, head.lsn, 1) {
         Ok(page) => {
-            let fits = page.first().is_some_and(|r| replication::record::crc_of(&r.bytes) == head.crc);
-            Ok((!fits).then(|| format!("the last record ({}) is not the one its head names", head.lsn)))
+            let fits = page
+                .first()
+                .is_some_and(|r| replication::record::crc_of(&r.bytes) == head.crc);
+            Ok((!fits).then(|| {
+                format!(
+                    "the last record ({}) is not the one its head names",
+                    head.lsn
+                )
+            }))
         }
         Err(StoreError::Corrupt { why, .. }) => Ok(Some(why)),
         Err(error) => Err(error),
@@ -333,7 +372,12 @@ fn unreadable(error: StoreError) -> ViewError {
 
 impl<T> View for TurnView<'_, T> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        match self.turn.open.get(key).or_else(|| self.turn.sealed.get(key)) {
+        match self
+            .turn
+            .open
+            .get(key)
+            .or_else(|| self.turn.sealed.get(key))
+        {
             Some(value) => Ok(value.clone()),
             None => self.store.get(self.at, key).map_err(unreadable),
         }
@@ -343,13 +387,24 @@ impl<T> View for TurnView<'_, T> {
         if from >= until || limit == 0 {
             return Ok(Vec::new());
         }
-        let range = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(until));
+        let range = || {
+            (
+                std::ops::Bound::Included(from),
+                std::ops::Bound::Excluded(until),
+            )
+        };
         let mut changed: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
         for map in [&self.turn.sealed, &self.turn.open] {
-            changed.extend(map.range::<[u8], _>(range()).map(|(k, v)| (k.clone(), v.clone())));
+            changed.extend(
+                map.range::<[u8], _>(range())
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
         }
         // Each removed or replaced entry can hide one stored entry, no more.
-        let stored = self.store.scan(self.at, from, until, limit + changed.len()).map_err(unreadable)?;
+        let stored = self
+            .store
+            .scan(self.at, from, until, limit + changed.len())
+            .map_err(unreadable)?;
         if changed.is_empty() {
             return Ok(stored);
         }

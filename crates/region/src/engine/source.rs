@@ -29,7 +29,8 @@ struct Copy {
 
 impl Copies {
     pub fn forget_idle(&mut self, now: UnixMillis) {
-        self.by_partition.retain(|_, copy| now.since(copy.used) < COPY_IDLE_MS);
+        self.by_partition
+            .retain(|_, copy| now.since(copy.used) < COPY_IDLE_MS);
     }
 }
 
@@ -43,7 +44,14 @@ enum Standing {
 }
 
 impl<T> Engine<T> {
-    pub(super) fn message(&mut self, from: RegionName, message: Message, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    pub(super) fn message(
+        &mut self,
+        from: RegionName,
+        message: Message,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         match message {
             Message::Follow { at, lsn, crc } => self.follower_asks(from, at, lsn, crc, now, out),
             Message::Records { at, records } => self.records(&from, at, records, now, touched, out),
@@ -51,15 +59,24 @@ impl<T> Engine<T> {
             Message::Refused { at, why } => {
                 if let Some(partition) = self.partitions.get_mut(&at) {
                     if partition.broken.is_none() {
-                        out.push(Output::Alarm { at: Some(at), text: format!("{from} refuses to be followed: {why}") });
+                        out.push(Output::Alarm {
+                            at: Some(at),
+                            text: format!("{from} refuses to be followed: {why}"),
+                        });
                     }
                     partition.broken = Some(why);
                 }
             }
             Message::Bootstrap { at, id, head } => self.bootstrap(&from, at, id, &head, now, out),
             Message::StateNext { at, id, after } => self.state_next(from, at, id, after, now, out),
-            Message::StatePage { at, id, entries } => self.state_page(&from, at, id, entries, now, out),
-            Message::LogNext { at, id, from: first } => self.log_next(from, at, id, first, now, out),
+            Message::StatePage { at, id, entries } => {
+                self.state_page(&from, at, id, entries, now, out)
+            }
+            Message::LogNext {
+                at,
+                id,
+                from: first,
+            } => self.log_next(from, at, id, first, now, out),
             Message::LogPage { at, id, records } => self.log_page(&from, at, id, records, now, out),
         }
     }
@@ -67,11 +84,21 @@ impl<T> Engine<T> {
     /// This region is the hub's primary and `from` its secondary.
     fn serves_follower(&self, at: PartitionKey, from: &RegionName) -> bool {
         let role = self.hubs.get(&at.hub).map(|hub| &hub.role);
-        let mine = role.is_some_and(|role| role.role == Role::Primary && role.peer.as_ref() == Some(from));
-        mine && self.failed.is_none() && self.partitions.get(&at).is_some_and(|p| p.broken.is_none())
+        let mine =
+            role.is_some_and(|role| role.role == Role::Primary && role.peer.as_ref() == Some(from));
+        mine && self.failed.is_none()
+            && self.partitions.get(&at).is_some_and(|p| p.broken.is_none())
     }
 
-    fn follower_asks(&mut self, from: RegionName, at: PartitionKey, lsn: Lsn, crc: u32, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    fn follower_asks(
+        &mut self,
+        from: RegionName,
+        at: PartitionKey,
+        lsn: Lsn,
+        crc: u32,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.serves_follower(at, &from) {
             // The follower asks again; roles may not have reached both regions yet.
             return;
@@ -79,7 +106,10 @@ impl<T> Engine<T> {
         let standing = match self.standing(at, lsn, crc) {
             Ok(standing) => standing,
             Err(error) => {
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
                 return;
             }
         };
@@ -91,8 +121,14 @@ impl<T> Engine<T> {
             }
             Standing::Copy => self.begin_copy(from, at, now, out),
             Standing::Wrong(why) => {
-                out.push(Output::Alarm { at: Some(at), text: format!("cannot be followed by {from}: {why}") });
-                out.push(Output::Send { to: from, message: Message::Refused { at, why } });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: format!("cannot be followed by {from}: {why}"),
+                });
+                out.push(Output::Send {
+                    to: from,
+                    message: Message::Refused { at, why },
+                });
             }
         }
     }
@@ -100,14 +136,23 @@ impl<T> Engine<T> {
     fn standing(&self, at: PartitionKey, lsn: Lsn, crc: u32) -> Result<Standing, StoreError> {
         let head = &self.partitions[&at].head;
         if lsn > head.lsn {
-            let why = format!("it has records up to {lsn}, this region only up to {}: acknowledged records are missing here", head.lsn);
+            let why = format!(
+                "it has records up to {lsn}, this region only up to {}: acknowledged records are missing here",
+                head.lsn
+            );
             return Ok(Standing::Wrong(why));
         }
         if lsn == head.lsn {
-            return Ok(if crc == head.crc { Standing::Stream } else { diverged(lsn) });
+            return Ok(if crc == head.crc {
+                Standing::Stream
+            } else {
+                diverged(lsn)
+            });
         }
         let bounds = self.store.log_bounds(at)?;
-        let Some(bounds) = bounds else { return Ok(Standing::Copy) };
+        let Some(bounds) = bounds else {
+            return Ok(Standing::Copy);
+        };
         if lsn.next() < bounds.first_lsn {
             return Ok(Standing::Copy);
         }
@@ -115,7 +160,9 @@ impl<T> Engine<T> {
             return Ok(Standing::Stream);
         }
         match self.store.read_log(at, lsn, 1) {
-            Ok(page) if page.first().is_some_and(|r| crc_of(&r.bytes) == crc) => Ok(Standing::Stream),
+            Ok(page) if page.first().is_some_and(|r| crc_of(&r.bytes) == crc) => {
+                Ok(Standing::Stream)
+            }
             Ok(_) => Ok(diverged(lsn)),
             // Its last record is trimmed here, but the next one is kept: the next one names that record's checksum.
             Err(StoreError::Trimmed { .. }) => Ok(Standing::Stream),
@@ -123,64 +170,144 @@ impl<T> Engine<T> {
         }
     }
 
-    fn begin_copy(&mut self, from: RegionName, at: PartitionKey, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    fn begin_copy(
+        &mut self,
+        from: RegionName,
+        at: PartitionKey,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         let known = self.copies.by_partition.contains_key(&at);
         if !known && self.copies.by_partition.len() >= COPIES_MAX {
             return;
         }
-        let taken = self.store.snapshot(at).and_then(|snapshot| Ok((snapshot.head()?, snapshot)));
+        let taken = self
+            .store
+            .snapshot(at)
+            .and_then(|snapshot| Ok((snapshot.head()?, snapshot)));
         let (head, snapshot) = match taken {
             Ok((Some(head), snapshot)) => (head, snapshot),
             Ok((None, _)) => return,
             Err(error) => {
-                out.push(Output::Alarm { at: Some(at), text: error.to_string() });
+                out.push(Output::Alarm {
+                    at: Some(at),
+                    text: error.to_string(),
+                });
                 return;
             }
         };
         self.copies.next_id += 1;
         // Ids of two runs of this region must differ: the clock makes them so.
         let id = (now.0 as u64) << 16 | (self.copies.next_id & 0xffff);
-        self.copies.by_partition.insert(at, Copy { id, snapshot, used: now });
-        out.push(Output::Send { to: from, message: Message::Bootstrap { at, id, head } });
+        self.copies.by_partition.insert(
+            at,
+            Copy {
+                id,
+                snapshot,
+                used: now,
+            },
+        );
+        out.push(Output::Send {
+            to: from,
+            message: Message::Bootstrap { at, id, head },
+        });
     }
 
-    fn state_next(&mut self, from: RegionName, at: PartitionKey, id: u64, after: Option<Bytes>, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    fn state_next(
+        &mut self,
+        from: RegionName,
+        at: PartitionKey,
+        id: u64,
+        after: Option<Bytes>,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.serves_follower(at, &from) {
             return;
         }
-        let Some(copy) = self.copies.by_partition.get_mut(&at).filter(|copy| copy.id == id) else { return };
+        let Some(copy) = self
+            .copies
+            .by_partition
+            .get_mut(&at)
+            .filter(|copy| copy.id == id)
+        else {
+            return;
+        };
         copy.used = now;
-        match copy.snapshot.state_page(after.as_deref(), limits::SNAPSHOT_PAGE_BYTES_MAX) {
-            Ok(entries) => out.push(Output::Send { to: from, message: Message::StatePage { at, id, entries } }),
-            Err(error) => out.push(Output::Alarm { at: Some(at), text: error.to_string() }),
+        match copy
+            .snapshot
+            .state_page(after.as_deref(), limits::SNAPSHOT_PAGE_BYTES_MAX)
+        {
+            Ok(entries) => out.push(Output::Send {
+                to: from,
+                message: Message::StatePage { at, id, entries },
+            }),
+            Err(error) => out.push(Output::Alarm {
+                at: Some(at),
+                text: error.to_string(),
+            }),
         }
     }
 
-    fn log_next(&mut self, from: RegionName, at: PartitionKey, id: u64, first: Lsn, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    fn log_next(
+        &mut self,
+        from: RegionName,
+        at: PartitionKey,
+        id: u64,
+        first: Lsn,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.serves_follower(at, &from) {
             return;
         }
-        let Some(copy) = self.copies.by_partition.get_mut(&at).filter(|copy| copy.id == id) else { return };
+        let Some(copy) = self
+            .copies
+            .by_partition
+            .get_mut(&at)
+            .filter(|copy| copy.id == id)
+        else {
+            return;
+        };
         copy.used = now;
-        let head = copy.snapshot.head().ok().flatten().and_then(|bytes| Head::decode(&bytes).ok());
+        let head = copy
+            .snapshot
+            .head()
+            .ok()
+            .flatten()
+            .and_then(|bytes| Head::decode(&bytes).ok());
         let last = head.map_or(Lsn(0), |head| head.lsn);
         let read = || -> Result<Vec<Bytes>, StoreError> {
-            let Some(bounds) = self.store.log_bounds(at)? else { return Ok(Vec::new()) };
+            let Some(bounds) = self.store.log_bounds(at)? else {
+                return Ok(Vec::new());
+            };
             let start = first.max(bounds.first_lsn);
             if start > last {
                 return Ok(Vec::new());
             }
-            let page = self.store.read_log(at, start, limits::SHIP_PAGE_BYTES_MAX)?;
-            Ok(page.into_iter().filter(|r| r.lsn <= last).map(|r| r.bytes).collect())
+            let page = self
+                .store
+                .read_log(at, start, limits::SHIP_PAGE_BYTES_MAX)?;
+            Ok(page
+                .into_iter()
+                .filter(|r| r.lsn <= last)
+                .map(|r| r.bytes)
+                .collect())
         };
         match read() {
             Ok(records) => {
                 if records.is_empty() {
                     self.copies.by_partition.remove(&at);
                 }
-                out.push(Output::Send { to: from, message: Message::LogPage { at, id, records } });
+                out.push(Output::Send {
+                    to: from,
+                    message: Message::LogPage { at, id, records },
+                });
             }
-            Err(error) => out.push(Output::Alarm { at: Some(at), text: error.to_string() }),
+            Err(error) => out.push(Output::Alarm {
+                at: Some(at),
+                text: error.to_string(),
+            }),
         }
     }
 
@@ -188,7 +315,9 @@ impl<T> Engine<T> {
         if !self.serves_follower(at, from) {
             return;
         }
-        let Some(partition) = self.partitions.get_mut(&at) else { return };
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
         if lsn > partition.head.lsn {
             return;
         }
@@ -197,7 +326,10 @@ impl<T> Engine<T> {
     }
 
     pub(super) fn unsent(&mut self, to: &RegionName, at: PartitionKey) {
-        let theirs = self.hubs.get(&at.hub).is_some_and(|hub| hub.role.peer.as_ref() == Some(to));
+        let theirs = self
+            .hubs
+            .get(&at.hub)
+            .is_some_and(|hub| hub.role.peer.as_ref() == Some(to));
         if let (true, Some(partition)) = (theirs, self.partitions.get_mut(&at)) {
             partition.shipper.disconnect();
             partition.following.ask_again();
@@ -211,20 +343,28 @@ impl<T> Engine<T> {
             return more;
         }
         for (at, partition) in &mut self.partitions {
-            let Some(first) = partition.shipper.wants(partition.head.lsn) else { continue };
-            let Some(peer) = self.hubs.get(&at.hub).and_then(|hub| hub.role.peer.clone()) else { continue };
-            let page = match partition.records_from(first, limits::SHIP_PAGE_BYTES_MAX, &*self.store) {
-                Ok(page) => page,
-                Err(StoreError::Trimmed { .. }) => {
-                    partition.shipper.disconnect();
-                    continue;
-                }
-                Err(error) => {
-                    out.push(Output::Alarm { at: Some(*at), text: error.to_string() });
-                    partition.shipper.disconnect();
-                    continue;
-                }
+            let Some(first) = partition.shipper.wants(partition.head.lsn) else {
+                continue;
             };
+            let Some(peer) = self.hubs.get(&at.hub).and_then(|hub| hub.role.peer.clone()) else {
+                continue;
+            };
+            let page =
+                match partition.records_from(first, limits::SHIP_PAGE_BYTES_MAX, &*self.store) {
+                    Ok(page) => page,
+                    Err(StoreError::Trimmed { .. }) => {
+                        partition.shipper.disconnect();
+                        continue;
+                    }
+                    Err(error) => {
+                        out.push(Output::Alarm {
+                            at: Some(*at),
+                            text: error.to_string(),
+                        });
+                        partition.shipper.disconnect();
+                        continue;
+                    }
+                };
             let mut records = Vec::with_capacity(page.len());
             for (lsn, bytes) in page {
                 partition.shipper.sent(lsn, bytes.len());
@@ -233,7 +373,10 @@ impl<T> Engine<T> {
             if records.is_empty() {
                 continue;
             }
-            out.push(Output::Send { to: peer, message: Message::Records { at: *at, records } });
+            out.push(Output::Send {
+                to: peer,
+                message: Message::Records { at: *at, records },
+            });
             more |= partition.shipper.wants(partition.head.lsn).is_some();
         }
         more
@@ -241,5 +384,7 @@ impl<T> Engine<T> {
 }
 
 fn diverged(at: Lsn) -> Standing {
-    Standing::Wrong(format!("its history differs at record {at}; its own records are kept, nothing is overwritten"))
+    Standing::Wrong(format!(
+        "its history differs at record {at}; its own records are kept, nothing is overwritten"
+    ))
 }

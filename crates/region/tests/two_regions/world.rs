@@ -29,34 +29,70 @@ pub fn device(name: &str) -> DeviceId {
 impl World {
     pub async fn start(names: &[&str]) -> Arc<World> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let names: Vec<RegionName> = names.iter().map(|name| RegionName::parse(name).unwrap()).collect();
+        let names: Vec<RegionName> = names
+            .iter()
+            .map(|name| RegionName::parse(name).unwrap())
+            .collect();
         let world = Self::open(folder, names, true).await;
         let deployment = Deployment {
             tenant: "t".into(),
             domain: "castling.localhost".into(),
             regions: world.names.clone(),
-            policy: FailoverPolicy { cooldown_ms: 0, per_day: 1000 },
+            policy: FailoverPolicy {
+                cooldown_ms: 0,
+                per_day: 1000,
+            },
             principals: vec![],
         };
-        let subscriptions = vec![Subscription { id: "sub".into(), display_name: "test".into() }];
-        world.submit(ControlCommand::Deploy { deployment, subscriptions }).await;
+        let subscriptions = vec![Subscription {
+            id: "sub".into(),
+            display_name: "test".into(),
+        }];
+        world
+            .submit(ControlCommand::Deploy {
+                deployment,
+                subscriptions,
+            })
+            .await;
         let location = world.names[0].clone();
-        let group = ControlCommand::PutGroup { subscription: "sub".into(), name: "g".into(), location, tags: BTreeMap::new() };
+        let group = ControlCommand::PutGroup {
+            subscription: "sub".into(),
+            name: "g".into(),
+            location,
+            tags: BTreeMap::new(),
+        };
         world.submit(group).await;
         world
     }
 
-    async fn open(folder: Arc<tempfile::TempDir>, names: Vec<RegionName>, found: bool) -> Arc<World> {
-        let authority = Authority::load_or_make(&folder.path().join("pki"), Purpose::Regions, SystemTime::now()).unwrap();
+    async fn open(
+        folder: Arc<tempfile::TempDir>,
+        names: Vec<RegionName>,
+        found: bool,
+    ) -> Arc<World> {
+        let authority = Authority::load_or_make(
+            &folder.path().join("pki"),
+            Purpose::Regions,
+            SystemTime::now(),
+        )
+        .unwrap();
         let mut listeners = Vec::new();
         for _ in &names {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
         }
-        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().unwrap())
+            .collect();
         let mut regions = Vec::new();
         for (at, link_listener) in listeners.into_iter().enumerate() {
             let me = names[at].clone();
-            let peers = names.iter().cloned().zip(addresses.iter().copied()).filter(|(name, _)| *name != me).collect();
+            let peers = names
+                .iter()
+                .cloned()
+                .zip(addresses.iter().copied())
+                .filter(|(name, _)| *name != me)
+                .collect();
             let link = LinkConfig {
                 me: me.clone(),
                 listen: addresses[at],
@@ -79,11 +115,19 @@ impl World {
             };
             regions.push(Region::start(config).await.unwrap());
         }
-        let world = Arc::new(World { folder, names, regions });
+        let world = Arc::new(World {
+            folder,
+            names,
+            regions,
+        });
         for region in &world.regions {
-            region.gateway_listening.store(true, std::sync::atomic::Ordering::Relaxed);
+            region
+                .gateway_listening
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             world.wait("the region serves", || region.ready()).await;
-            world.wait("the checks trust its uptime", || region.uptime_ms() > 1000).await;
+            world
+                .wait("the checks trust its uptime", || region.uptime_ms() > 1000)
+                .await;
         }
         world
     }
@@ -104,13 +148,20 @@ impl World {
     pub async fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while !done() {
-            assert!(tokio::time::Instant::now() < deadline, "waited too long: {what}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "waited too long: {what}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     pub async fn submit(&self, command: ControlCommand) -> Answer {
-        let answer = self.regions[0].plane.submit("tester", command).await.unwrap();
+        let answer = self.regions[0]
+            .plane
+            .submit("tester", command)
+            .await
+            .unwrap();
         assert!(!matches!(answer, Answer::Refused(_)), "{answer:?}");
         answer
     }
@@ -122,7 +173,12 @@ impl World {
             name: "iothubowner".into(),
             primary_key: "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U=".into(),
             secondary_key: "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U=".into(),
-            rights: Rights { registry_read: true, registry_write: true, service_connect: true, device_connect: true },
+            rights: Rights {
+                registry_read: true,
+                registry_write: true,
+                service_connect: true,
+                device_connect: true,
+            },
         };
         let spec = control::command::HubSpec {
             subscription: "sub".into(),
@@ -142,21 +198,45 @@ impl World {
             stored_properties: serde_json::Value::Null,
             if_match: None,
         };
-        self.submit(ControlCommand::PutHub { operation: "create".into(), spec: Box::new(spec) }).await;
-        self.wait("the hub is active", || self.hub().state == HubState::Active).await;
+        self.submit(ControlCommand::PutHub {
+            operation: "create".into(),
+            spec: Box::new(spec),
+        })
+        .await;
+        self.wait("the hub is active", || self.hub().state == HubState::Active)
+            .await;
         for region in &self.regions {
-            self.wait("its route is known", || region.router.by_name("hub-one").is_some()).await;
+            self.wait("its route is known", || {
+                region.router.by_name("hub-one").is_some()
+            })
+            .await;
         }
     }
 
     pub fn hub(&self) -> Hub {
-        self.regions[0].plane.with(|state| state.hub_named("hub-one").unwrap().clone())
+        self.regions[0]
+            .plane
+            .with(|state| state.hub_named("hub-one").unwrap().clone())
     }
 
-    pub async fn call(&self, region: usize, name: &str, command: Command) -> Result<Reply, CallError> {
+    pub async fn call(
+        &self,
+        region: usize,
+        name: &str,
+        command: Command,
+    ) -> Result<Reply, CallError> {
         let hub = self.hub();
         let partition = types::partition_of(&device(name), hub.partition_count);
-        self.regions[region].router.call(types::PartitionKey { hub: hub.id, partition }, command).await
+        self.regions[region]
+            .router
+            .call(
+                types::PartitionKey {
+                    hub: hub.id,
+                    partition,
+                },
+                command,
+            )
+            .await
     }
 
     /// Runs a planned failover to its end and gives its report.
@@ -170,15 +250,33 @@ impl World {
             excluded: false,
         };
         self.submit(command).await;
-        let status = || self.regions[0].plane.with(|state| state.operations[&operation].status);
-        self.wait("the failover ends", || status() != OperationStatus::Running).await;
-        self.regions[0].plane.with(|state| state.operations[&operation].report.clone().unwrap())
+        let status = || {
+            self.regions[0]
+                .plane
+                .with(|state| state.operations[&operation].status)
+        };
+        self.wait("the failover ends", || status() != OperationStatus::Running)
+            .await;
+        self.regions[0]
+            .plane
+            .with(|state| state.operations[&operation].report.clone().unwrap())
     }
 
     /// Opens a session of a device at a region's gateway.
     pub async fn connect(&self, region: usize, name: &str) -> Effects {
-        let identity = self.call(region, name, Command::Session(SessionCommand::Identity { device: device(name) })).await.unwrap();
-        let Reply::Identity(identity) = identity else { panic!("{identity:?}") };
+        let identity = self
+            .call(
+                region,
+                name,
+                Command::Session(SessionCommand::Identity {
+                    device: device(name),
+                }),
+            )
+            .await
+            .unwrap();
+        let Reply::Identity(identity) = identity else {
+            panic!("{identity:?}")
+        };
         let here = &self.regions[region];
         let (connection, since) = (ConnectionId(77), here.clock.now());
         let open = SessionCommand::Open {
@@ -189,12 +287,23 @@ impl World {
             since,
             clean: false,
         };
-        self.call(region, name, Command::Session(open)).await.unwrap();
+        self.call(region, name, Command::Session(open))
+            .await
+            .unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
         let hub = self.hub();
         let partition = types::partition_of(&device(name), hub.partition_count);
-        let at = types::PartitionKey { hub: hub.id, partition };
-        here.router.session_opened(Session { at, device: device(name), connection, since, port: Arc::new(Port(sender)) });
+        let at = types::PartitionKey {
+            hub: hub.id,
+            partition,
+        };
+        here.router.session_opened(Session {
+            at,
+            device: device(name),
+            connection,
+            since,
+            port: Arc::new(Port(sender)),
+        });
         Effects(tokio::sync::Mutex::new(receiver))
     }
 }
@@ -218,4 +327,3 @@ impl Effects {
         self.0.lock().await.recv().await.unwrap()
     }
 }
-

@@ -2,10 +2,9 @@
 
 use super::client::*;
 use super::fake::Fake;
-use crate::mqtt::connection::Shared;
 use crate::mqtt::end::End;
 use crate::mqtt::metrics::Metrics;
-use crate::mqtt::server::{self, OpenConnections};
+use crate::mqtt::server::Endpoint;
 use rmqtt_codec::v3::{Connect, Packet};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::sync::Arc;
@@ -20,13 +19,7 @@ use types::limits;
 fn pipe(backend: Arc<Fake>) -> (Client<DuplexStream>, Arc<Metrics>) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let metrics = Arc::new(Metrics::default());
-    let shared = Arc::new(Shared {
-        backend,
-        metrics: metrics.clone(),
-        started: tokio::time::Instant::now(),
-    });
-    let ticket = OpenConnections::enter(&Arc::default(), metrics.clone());
-    tokio::spawn(server::plain(far, shared, ticket));
+    tokio::spawn(Endpoint::new(backend, metrics.clone()).attach(far, None));
     (Client::new(near), metrics)
 }
 
@@ -290,14 +283,7 @@ async fn an_idle_task_is_small() {
     let stream = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let metrics = Arc::new(Metrics::default());
-    let shared = Arc::new(Shared {
-        backend: Fake::new(),
-        metrics: metrics.clone(),
-        started: tokio::time::Instant::now(),
-    });
-    let ticket = OpenConnections::enter(&Arc::default(), metrics);
-    let task = server::plain(stream, shared, ticket);
+    let task = Endpoint::new(Fake::new(), Arc::default()).attach(stream, None);
     let bytes = std::mem::size_of_val(&task);
     println!("idle task: {bytes} bytes");
     assert!(

@@ -26,7 +26,7 @@ enum Line {
     Accept(&'static [(&'static str, u8)]),
     Refuse(Refusal),
     /// The hub is asked exactly this and answers.
-    Hub(Command, Result<Reply, CallError>),
+    Hub(Box<Command>, Result<Reply, CallError>),
     Telemetry(&'static [(&'static str, &'static str)]),
     C2dWaiting,
     Desired(u64, &'static str),
@@ -117,7 +117,7 @@ impl Stage {
                 };
                 assert_eq!(
                     ask.command(&device("d1"), CONNECTION),
-                    command,
+                    *command,
                     "line {number}"
                 );
                 session.answered(
@@ -219,6 +219,11 @@ fn packet<const PIECES: usize>(first: u8, parts: [Part; PIECES]) -> Vec<u8> {
     bytes
 }
 
+/// The hub is asked and answers.
+fn hub(command: Command, answer: Result<Reply, CallError>) -> Line {
+    Hub(Box::new(command), answer)
+}
+
 fn client<const PIECES: usize>(first: u8, parts: [Part; PIECES]) -> Line {
     In(packet(first, parts))
 }
@@ -261,7 +266,7 @@ fn kept(filters: &'static [(&'static str, u8)], lines: impl IntoIterator<Item = 
 
 fn subscribe(filter: &str, qos: u8, desired_version: u64) -> Line {
     let filters = vec![(filter.to_owned(), qos)];
-    Hub(
+    hub(
         Command::Session(SessionCommand::Subscribe {
             device: device("d1"),
             filters,
@@ -288,7 +293,7 @@ fn lock(max: usize, tokens: &[(&str, bool)]) -> Line {
         },
     };
     let owner = LockOwner::Connection(CONNECTION);
-    Hub(
+    hub(
         Command::C2d(C2dCommand::Lock {
             device: device("d1"),
             max,
@@ -300,7 +305,7 @@ fn lock(max: usize, tokens: &[(&str, bool)]) -> Line {
 }
 
 fn complete(token: &str, answer: Result<Reply, CallError>) -> Line {
-    Hub(
+    hub(
         Command::C2d(C2dCommand::Complete {
             device: device("d1"),
             lock_token: token.into(),
@@ -362,7 +367,7 @@ fn twin_get_and_patch_of_the_python_sdk() {
         subscribe("$iothub/twin/res/#", 1, 3),
         gateway(0x90, [N(1), R(b"\x01")]),
         client(0x32, [T("$iothub/twin/GET/?$rid=a-1b"), N(2), R(b" ")]),
-        Hub(
+        hub(
             get,
             Ok(Reply::Json {
                 body: Bytes::from_static(b"{}"),
@@ -379,7 +384,7 @@ fn twin_get_and_patch_of_the_python_sdk() {
                 R(b"{\"t\":1}"),
             ],
         ),
-        Hub(Command::Twin(patch), Ok(Reply::ReportedVersion(9))),
+        hub(Command::Twin(patch), Ok(Reply::ReportedVersion(9))),
         gateway(0x40, [N(3)]),
         gateway(0x30, [T("$iothub/twin/res/204/?$rid=2&$version=9")]),
     ]);
@@ -404,7 +409,7 @@ fn a_twin_refusal_carries_an_error_code_for_the_node_sdk() {
                     R(b"{"),
                 ],
             ),
-            Hub(
+            hub(
                 Command::Twin(patch),
                 Err(Reject::new(ErrorCode::ArgumentInvalid, "no JSON").into()),
             ),

@@ -2,9 +2,9 @@
 
 use super::fake::device;
 use crate::backend::{CallError, SendError};
+use crate::mqtt::ask::Ask;
 use crate::mqtt::end::{End, Refusal};
 use crate::mqtt::mailbox::Desired;
-use crate::mqtt::ask::Ask;
 use crate::mqtt::open::Opened;
 use crate::mqtt::session::Session;
 use crate::mqtt::work::{Action, Moment, Tick, Work};

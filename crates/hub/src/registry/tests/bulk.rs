@@ -1,6 +1,6 @@
 //! The rules of data-plane notes section 5.4, one claim each.
 
-use crate::command::{BulkEntry, IfMatch, RegistryCommand};
+use crate::command::{BulkEntry, RegistryCommand};
 use crate::testing::{Partition, id};
 use crate::{Command, Effect, keys};
 use base64::Engine;
