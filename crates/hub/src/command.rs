@@ -34,7 +34,11 @@ pub enum RegistryCommand {
     /// → [`Reply::Json`]
     Get { device: DeviceId },
     /// Create or replace; `body` is the device's JSON. → [`Reply::Json`]
-    Put { device: DeviceId, body: Bytes, if_match: IfMatch },
+    Put {
+        device: DeviceId,
+        body: Bytes,
+        if_match: IfMatch,
+    },
     /// → [`Reply::Done`]
     Delete { device: DeviceId, if_match: IfMatch },
     /// In device id order, after `after`. → [`Reply::JsonList`]
@@ -58,22 +62,50 @@ pub enum SessionCommand {
     Identity { device: DeviceId },
     /// An authenticated connection begins; `clean` wipes kept subscriptions. Refused (DeviceNotFound, DeviceDisabled,
     /// IotHubUnauthorized) if the identity changed since `generation` was read. → [`Reply::SessionOpened`]
-    Open { device: DeviceId, generation: String, connection: ConnectionId, gateway: RegionName, since: UnixMillis, clean: bool },
+    Open {
+        device: DeviceId,
+        generation: String,
+        connection: ConnectionId,
+        gateway: RegionName,
+        since: UnixMillis,
+        clean: bool,
+    },
     /// → [`Reply::Done`]
-    Close { device: DeviceId, connection: ConnectionId },
+    Close {
+        device: DeviceId,
+        connection: ConnectionId,
+    },
     /// (topic filter, QoS) pairs; replaces equal filters. → [`Reply::Subscribed`]
-    Subscribe { device: DeviceId, filters: Vec<(String, u8)> },
+    Subscribe {
+        device: DeviceId,
+        filters: Vec<(String, u8)>,
+    },
     /// → [`Reply::Done`]
-    Unsubscribe { device: DeviceId, filters: Vec<String> },
+    Unsubscribe {
+        device: DeviceId,
+        filters: Vec<String>,
+    },
     /// A gateway tells again of a connection it holds (new primary, link back). Newest `since` wins. `desired_seen` is the
     /// desired version the session last saw, if it is subscribed. → [`Reply::Done`]
-    Restate { device: DeviceId, connection: ConnectionId, gateway: RegionName, since: UnixMillis, c2d: bool, desired_seen: Option<u64> },
+    Restate {
+        device: DeviceId,
+        connection: ConnectionId,
+        gateway: RegionName,
+        since: UnixMillis,
+        c2d: bool,
+        desired_seen: Option<u64>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TelemetryCommand {
     /// Messages of one device, in order, all or nothing. `connection` is the session that sent them, if any. → [`Reply::Done`]
-    Send { device: DeviceId, connection: Option<ConnectionId>, origin: Arc<EventOrigin>, messages: Vec<Message> },
+    Send {
+        device: DeviceId,
+        connection: Option<ConnectionId>,
+        origin: Arc<EventOrigin>,
+        messages: Vec<Message>,
+    },
 }
 
 /// What the hub says about the sender of an event.
@@ -118,11 +150,23 @@ pub enum TwinCommand {
     /// `{desired, reported}` as the device sees it. → [`Reply::Json`]
     DeviceGet { device: DeviceId },
     /// Merge into reported. `base` is an optional expected `$version`. → [`Reply::ReportedVersion`]
-    PatchReported { device: DeviceId, body: Bytes, base: Option<u64> },
+    PatchReported {
+        device: DeviceId,
+        body: Bytes,
+        base: Option<u64>,
+    },
     /// Merge tags and desired (service PATCH). → [`Reply::Json`]
-    Patch { device: DeviceId, body: Bytes, if_match: IfMatch },
+    Patch {
+        device: DeviceId,
+        body: Bytes,
+        if_match: IfMatch,
+    },
     /// Replace the sections that are present (service PUT). → [`Reply::Json`]
-    Replace { device: DeviceId, body: Bytes, if_match: IfMatch },
+    Replace {
+        device: DeviceId,
+        body: Bytes,
+        if_match: IfMatch,
+    },
 }
 
 /// What feedback the sender of a cloud-to-device message wants.
@@ -163,15 +207,32 @@ pub enum LockOwner {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum C2dCommand {
     /// → [`Reply::C2dQueued`]
-    Send { device: DeviceId, message: C2dMessage },
+    Send {
+        device: DeviceId,
+        message: C2dMessage,
+    },
     /// Locks up to `max` waiting messages for `lock_ms`. → [`Reply::C2dMessages`]
-    Lock { device: DeviceId, max: usize, owner: LockOwner, lock_ms: i64 },
+    Lock {
+        device: DeviceId,
+        max: usize,
+        owner: LockOwner,
+        lock_ms: i64,
+    },
     /// → [`Reply::Done`] or DeviceMessageLockLost
-    Complete { device: DeviceId, lock_token: String },
+    Complete {
+        device: DeviceId,
+        lock_token: String,
+    },
     /// → [`Reply::Done`] or DeviceMessageLockLost
-    Reject { device: DeviceId, lock_token: String },
+    Reject {
+        device: DeviceId,
+        lock_token: String,
+    },
     /// → [`Reply::Done`] or DeviceMessageLockLost
-    Abandon { device: DeviceId, lock_token: String },
+    Abandon {
+        device: DeviceId,
+        lock_token: String,
+    },
     /// → [`Reply::Purged`]
     Purge { device: DeviceId },
     /// The region's timer: expire what is due and unlock what timed out, at most `max` messages. → [`Reply::Done`]
@@ -224,21 +285,43 @@ pub struct StoredOffset {
 pub enum Reply {
     Done,
     /// A JSON text and the entity's etag (without quotes; empty when it has none).
-    Json { body: Bytes, etag: String },
+    Json {
+        body: Bytes,
+        etag: String,
+    },
     /// JSON texts in device id order, each with the id to go on after.
     JsonList(Vec<(DeviceId, Bytes)>),
     /// One entry per failed device; empty: all done. (device, code, text)
-    Bulk { errors: Vec<BulkError> },
-    Statistics { total: u64, enabled: u64, disabled: u64, connected: u64 },
+    Bulk {
+        errors: Vec<BulkError>,
+    },
+    Statistics {
+        total: u64,
+        enabled: u64,
+        disabled: u64,
+        connected: u64,
+    },
     Identity(Identity),
     /// `present`: kept state existed and was not wiped.
-    SessionOpened { present: bool, subscriptions: Vec<(String, u8)>, desired_version: u64 },
+    SessionOpened {
+        present: bool,
+        subscriptions: Vec<(String, u8)>,
+        desired_version: u64,
+    },
     /// Granted QoS per filter, and the desired version at this moment.
-    Subscribed { granted: Vec<u8>, desired_version: u64 },
+    Subscribed {
+        granted: Vec<u8>,
+        desired_version: u64,
+    },
     ReportedVersion(u64),
-    C2dQueued { message_id: String, sequence: u64 },
+    C2dQueued {
+        message_id: String,
+        sequence: u64,
+    },
     C2dMessages(Vec<LockedMessage>),
-    Purged { count: usize },
+    Purged {
+        count: usize,
+    },
     /// `None`: nothing waits. `body` is the JSON array of records.
     Feedback(Option<FeedbackBatch>),
     Offset(Option<StoredOffset>),
@@ -267,16 +350,25 @@ pub struct Identity {
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKeys {
-    Sas { primary: String, secondary: String },
+    Sas {
+        primary: String,
+        secondary: String,
+    },
     /// Thumbprints, upper-case hex.
-    SelfSigned { primary: String, secondary: String },
+    SelfSigned {
+        primary: String,
+        secondary: String,
+    },
     CertificateAuthority,
     None,
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("generation", &self.generation).field("enabled", &self.enabled).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("generation", &self.generation)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
     }
 }
 

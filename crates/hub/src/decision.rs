@@ -42,19 +42,38 @@ pub struct Decision {
 impl Decision {
     /// A decision that only answers.
     pub fn reply(reply: Reply) -> Self {
-        Decision { writes: WriteSet::default(), reply, effects: Vec::new(), presence: Vec::new(), devices_delta: 0 }
+        Decision {
+            writes: WriteSet::default(),
+            reply,
+            effects: Vec::new(),
+            presence: Vec::new(),
+            devices_delta: 0,
+        }
     }
 }
 
 /// A change of the volatile connection directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PresenceChange {
-    Connected { device: DeviceId, connection: ConnectionId, gateway: RegionName, since: UnixMillis },
+    Connected {
+        device: DeviceId,
+        connection: ConnectionId,
+        gateway: RegionName,
+        since: UnixMillis,
+    },
     /// Removes the device's entry if it is still this connection.
-    Disconnected { device: DeviceId, connection: ConnectionId },
+    Disconnected {
+        device: DeviceId,
+        connection: ConnectionId,
+    },
     /// Removes the device's entry whatever its connection (device deleted or disabled).
-    Dropped { device: DeviceId },
-    Activity { device: DeviceId, at: UnixMillis },
+    Dropped {
+        device: DeviceId,
+    },
+    Activity {
+        device: DeviceId,
+        at: UnixMillis,
+    },
 }
 
 /// Something to tell a gateway about one of its connections.
@@ -63,9 +82,17 @@ pub enum Effect {
     /// Messages wait in the device's queue: the session should lock some.
     C2dWaiting { device: DeviceId },
     /// Desired properties changed; `body` is the patch as JSON text with `$version` set.
-    DesiredChanged { device: DeviceId, version: u64, body: Bytes },
+    DesiredChanged {
+        device: DeviceId,
+        version: u64,
+        body: Bytes,
+    },
     /// The connection must close: taken over, or the identity is gone, disabled or has new keys.
-    Close { device: DeviceId, connection: ConnectionId, why: CloseReason },
+    Close {
+        device: DeviceId,
+        connection: ConnectionId,
+        why: CloseReason,
+    },
 }
 
 /// Why the hub closes a device's connection.

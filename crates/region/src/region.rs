@@ -183,8 +183,11 @@ impl Region {
         Ok(region)
     }
 
+    /// Runs a task until it ends or the region stops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().spawn(task);
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     /// Tells the engine of links that came up before it was there.

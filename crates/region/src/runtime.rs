@@ -14,6 +14,7 @@ use types::{PartitionKey, RegionName, limits};
 pub type Asker = Option<oneshot::Sender<Result<Answer, Refusal>>>;
 
 const TICK: Duration = Duration::from_millis(100);
+const STRETCH: Duration = Duration::from_secs(10);
 
 /// What the engine's outputs are performed on.
 pub trait Outside: Send + 'static {
@@ -64,7 +65,7 @@ pub struct Figures {
     pub commit_failures: AtomicU64,
     pub disk_full: AtomicU64,
     pub queue_depth: AtomicU64,
-    /// Microseconds spent in turns, all together and the longest of the last second.
+    /// Microseconds spent in turns, all together and the longest of the last 10 to 20 seconds.
     pub turn_micros: AtomicU64,
     pub turn_micros_max: AtomicU64,
 }
@@ -151,6 +152,7 @@ fn run(mut engine: Engine<Asker>, shared: &Shared, clock: &dyn Clock, outside: &
     let mut out = Vec::new();
     let mut next_tick = Instant::now();
     let mut more = false;
+    let mut longest = Longest::default();
     loop {
         if taken.is_empty() && !collect(shared, &mut taken, next_tick, more) {
             return;
@@ -163,7 +165,8 @@ fn run(mut engine: Engine<Asker>, shared: &Shared, clock: &dyn Clock, outside: &
         let mut inputs = std::iter::from_fn(|| taken.pop_front());
         more = engine.turn(&mut inputs, clock.now(), &mut out);
         perform(&mut out, shared, outside);
-        note(&engine, shared, started, taken.len());
+        longest.note(started);
+        note(&engine, shared, started, taken.len(), &longest);
     }
 }
 
@@ -215,7 +218,13 @@ fn perform(out: &mut Vec<Output<Asker>>, shared: &Shared, outside: &impl Outside
     }
 }
 
-fn note(engine: &Engine<Asker>, shared: &Shared, started: Instant, waiting: usize) {
+fn note(
+    engine: &Engine<Asker>,
+    shared: &Shared,
+    started: Instant,
+    waiting: usize,
+    longest: &Longest,
+) {
     let figures = &shared.figures;
     let stats = &engine.stats;
     let micros = started.elapsed().as_micros() as u64;
@@ -233,5 +242,29 @@ fn note(engine: &Engine<Asker>, shared: &Shared, started: Instant, waiting: usiz
         .store(u64::from(stats.disk_full), Ordering::Relaxed);
     figures.queue_depth.store(waiting as u64, Ordering::Relaxed);
     figures.turn_micros.fetch_add(micros, Ordering::Relaxed);
-    figures.turn_micros_max.fetch_max(micros, Ordering::Relaxed);
+    figures
+        .turn_micros_max
+        .store(longest.micros(), Ordering::Relaxed);
+}
+
+/// The longest turn of the present stretch of ten seconds and of the one before.
+#[derive(Default)]
+struct Longest {
+    since: Option<Instant>,
+    before: u64,
+    now: u64,
+}
+
+impl Longest {
+    fn note(&mut self, started: Instant) {
+        if started.duration_since(*self.since.get_or_insert(started)) >= STRETCH {
+            self.since = Some(started);
+            self.before = std::mem::take(&mut self.now);
+        }
+        self.now = self.now.max(started.elapsed().as_micros() as u64);
+    }
+
+    fn micros(&self) -> u64 {
+        self.before.max(self.now)
+    }
 }

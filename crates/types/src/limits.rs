@@ -206,6 +206,22 @@ pub const FEEDBACK_LOCK_MAX_MS: i64 = 300_000;
 /// Longest time the check step waits for facts of both regions.
 pub const FAILOVER_CHECK_MS_MAX: i64 = 15_000;
 
+// The management API. Ours.
+/// Wrong secrets of one client id within [`MANAGEMENT_WRONG_SECRETS_MS`]; further attempts wait.
+pub const MANAGEMENT_WRONG_SECRETS_MAX: usize = 10;
+pub const MANAGEMENT_WRONG_SECRETS_MS: i64 = 60_000;
+/// Client ids whose wrong secrets are remembered; the oldest gives way.
+pub const MANAGEMENT_WRONG_CLIENTS_MAX: usize = 1024;
+pub const MANAGEMENT_TOKEN_S: i64 = 3600;
+pub const MANAGEMENT_TOKEN_SKEW_S: i64 = 60;
+pub const MANAGEMENT_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// A form that asks for a token; it is read before the asker is known.
+pub const MANAGEMENT_FORM_BYTES_MAX: usize = 64 * 1024;
+/// Longest wait for a hub's live figures when a hub is read.
+pub const MANAGEMENT_FIGURES_MS_MAX: u64 = 1_500;
+/// A request that is repeated under its own id within this time after its operation ended gets that operation again.
+pub const MANAGEMENT_REPEAT_MS: i64 = 300_000;
+
 // Events read by services.
 pub const READ_EVENTS_MAX: usize = 1000;
 pub const READ_BYTES_MAX: usize = 1024 * 1024;

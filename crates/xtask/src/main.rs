@@ -1,1 +1,45 @@
-fn main() {}
+//! `cargo xtask VERB`: every verb a developer needs.
+
+mod bench;
+mod e2e;
+mod python;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask VERB
+
+  test                 everything: format, clippy, tidy, tests, simulation, end-to-end
+  ci                   the same; the name that build machines use
+  tidy                 crate arrows, words that may not appear below the line, sizes, links, dependencies
+  sim [ARGS]           the simulation; ARGS go to castling-sim, e.g. --seeds 200
+  e2e NAME [ARGS]      against the real binary: tutorial, fifty, kill [--short]
+  bench NAME           ingest, failover, idle, import or all; figures go to target/bench
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test" | "ci"] => test::run(),
+        ["tidy"] => tidy::run(),
+        ["sim", rest @ ..] => test::sim(rest),
+        ["e2e", name, rest @ ..] => e2e::run(name, rest),
+        ["bench", name, rest @ ..] => bench::run(name, rest),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("unknown: `{}`\n\n{HELP}", other.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nFAILED: {}", why.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}

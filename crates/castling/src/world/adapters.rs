@@ -38,17 +38,31 @@ impl Backend for ArmBackend {
         self.region.plane.state()
     }
 
-    fn submit(&self, by: String, command: Command) -> BoxFuture<'_, Result<Answer, ControlUnavailable>> {
+    fn submit(
+        &self,
+        by: String,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Answer, ControlUnavailable>> {
         Box::pin(async move {
             let answer = self.region.plane.submit(&by, command).await;
-            answer.map_err(|error| ControlUnavailable { why: error.why, may_have_happened: error.may_have_happened })
+            answer.map_err(|error| ControlUnavailable {
+                why: error.why,
+                may_have_happened: error.may_have_happened,
+            })
         })
     }
 
     fn check(&self, hub: HubId) -> BoxFuture<'_, Result<CheckReport, ControlUnavailable>> {
         Box::pin(async move {
-            let missing = || ControlUnavailable { why: "the hub is gone".into(), may_have_happened: false };
-            let hub = self.region.plane.with(|state| state.hub(hub).cloned()).ok_or_else(missing)?;
+            let missing = || ControlUnavailable {
+                why: "the hub is gone".into(),
+                may_have_happened: false,
+            };
+            let hub = self
+                .region
+                .plane
+                .with(|state| state.hub(hub).cloned())
+                .ok_or_else(missing)?;
             let to = hub.secondary().unwrap_or(&hub.primary).clone();
             Ok(facts::evaluate(&self.region, &hub, &to, None).await)
         })
@@ -58,7 +72,9 @@ impl Backend for ArmBackend {
         Box::pin(async move {
             let hub = self.region.plane.with(|state| state.hub(hub).cloned())?;
             let told = facts::ask(&self.region, &hub.primary, hub.id, FACTS_TIMEOUT).await?;
-            let counts = tokio::time::timeout(FACTS_TIMEOUT, facts::statistics(&self.region, &hub)).await.ok()??;
+            let counts = tokio::time::timeout(FACTS_TIMEOUT, facts::statistics(&self.region, &hub))
+                .await
+                .ok()??;
             let partitions = &told.partitions;
             Some(HubFigures {
                 devices_total: counts.total,
@@ -66,8 +82,13 @@ impl Backend for ArmBackend {
                 devices_disabled: counts.disabled,
                 devices_connected: counts.connected,
                 lag_records: partitions.iter().map(|p| p.lag_records).sum(),
-                lag_ms: partitions.iter().map(|p| p.lag_ms).max().unwrap_or_default(),
-                partner_connected: !partitions.is_empty() && partitions.iter().all(|p| p.follower_connected),
+                lag_ms: partitions
+                    .iter()
+                    .map(|p| p.lag_ms)
+                    .max()
+                    .unwrap_or_default(),
+                partner_connected: !partitions.is_empty()
+                    && partitions.iter().all(|p| p.follower_connected),
             })
         })
     }

@@ -32,7 +32,11 @@ impl Deployment {
     ///
     /// # Errors
     /// With a sentence for the operator: unreadable, another version, or other regions than it was made with.
-    pub fn load_or_make(folder: &Path, regions: &[RegionName], domain: &str) -> Result<Deployment, String> {
+    pub fn load_or_make(
+        folder: &Path,
+        regions: &[RegionName],
+        domain: &str,
+    ) -> Result<Deployment, String> {
         private_folder(folder)?;
         let path = Deployment::path(folder);
         if !path.exists() {
@@ -52,10 +56,16 @@ impl Deployment {
             deployment.save(folder)?;
             return Ok(deployment);
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut known: Deployment = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut known: Deployment =
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         if known.format != FORMAT {
-            return Err(format!("{}: format {} is not known to this version", path.display(), known.format));
+            return Err(format!(
+                "{}: format {} is not known to this version",
+                path.display(),
+                known.format
+            ));
         }
         if known.regions != regions {
             let names: Vec<&str> = known.regions.iter().map(RegionName::as_str).collect();
@@ -83,7 +93,10 @@ impl Deployment {
 
 /// Makes a folder that only its owner may enter.
 pub fn private_folder(folder: &Path) -> Result<(), String> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
     made.map_err(|error| format!("making {}: {error}", folder.display()))
 }
 
@@ -91,11 +104,21 @@ pub fn private_folder(folder: &Path) -> Result<(), String> {
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), String> {
     let fail = |error: std::io::Error| format!("writing {}: {error}", path.display());
     let temporary = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(fail)?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(fail)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(fail)?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(fail)?;
     std::fs::rename(&temporary, path).map_err(fail)?;
     let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(fail)
+    std::fs::File::open(parent)
+        .and_then(|folder| folder.sync_all())
+        .map_err(fail)
 }
 
 /// A random identifier in the usual text form (version 4).
@@ -105,7 +128,14 @@ pub fn guid() -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -114,15 +144,23 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn regions(names: &[&str]) -> Vec<RegionName> {
-        names.iter().map(|name| RegionName::parse(name).unwrap()).collect()
+        names
+            .iter()
+            .map(|name| RegionName::parse(name).unwrap())
+            .collect()
     }
 
     #[test]
     fn a_deployment_is_made_once_and_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let made = Deployment::load_or_make(folder.path(), &regions(&["a", "b"]), "x.localhost").unwrap();
-        let found = Deployment::load_or_make(folder.path(), &regions(&["a", "b"]), "y.localhost").unwrap();
-        assert_eq!((made.id, made.client_secret), (found.id, found.client_secret));
+        let made =
+            Deployment::load_or_make(folder.path(), &regions(&["a", "b"]), "x.localhost").unwrap();
+        let found =
+            Deployment::load_or_make(folder.path(), &regions(&["a", "b"]), "y.localhost").unwrap();
+        assert_eq!(
+            (made.id, made.client_secret),
+            (found.id, found.client_secret)
+        );
         assert_eq!(found.domain, "y.localhost");
     }
 
@@ -130,7 +168,9 @@ mod tests {
     fn other_regions_than_before_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         Deployment::load_or_make(folder.path(), &regions(&["a", "b"]), "d").unwrap();
-        let error = Deployment::load_or_make(folder.path(), &regions(&["b", "a"]), "d").err().unwrap();
+        let error = Deployment::load_or_make(folder.path(), &regions(&["b", "a"]), "d")
+            .err()
+            .unwrap();
         assert!(error.contains("--regions a,b"), "{error}");
     }
 
@@ -138,7 +178,10 @@ mod tests {
     fn secrets_are_readable_by_their_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         Deployment::load_or_make(folder.path(), &regions(&["a"]), "d").unwrap();
-        let mode = std::fs::metadata(folder.path().join("deployment.json")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(folder.path().join("deployment.json"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,6 +1,8 @@
 //! The gateways' way into their region.
 
-use gateway::backend::{Backend, BoxFuture, CallError, EventPage, From, HubView, SendError, Session, SessionHandle};
+use gateway::backend::{
+    Backend, BoxFuture, CallError, EventPage, From, HubView, SendError, Session, SessionHandle,
+};
 use hub::telemetry::{Events, StoredEvent};
 use hub::{Command, Effect, Reply};
 use region::peer::{EventRun, ReadFrom};
@@ -20,7 +22,10 @@ impl GatewayBackend {
         let mut seed = [0; 8];
         region::fill_random(&mut seed);
         let first = u64::from_be_bytes(seed) | 1;
-        GatewayBackend { region, next_connection: AtomicU64::new(first) }
+        GatewayBackend {
+            region,
+            next_connection: AtomicU64::new(first),
+        }
     }
 }
 
@@ -49,11 +54,29 @@ impl Backend for GatewayBackend {
         self.region.router.only().map(view)
     }
 
-    fn call(&self, hub: HubId, partition: PartitionId, command: Command) -> BoxFuture<'_, Result<Reply, CallError>> {
-        Box::pin(async move { self.region.router.call(PartitionKey { hub, partition }, command).await.map_err(of_region) })
+    fn call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
+        Box::pin(async move {
+            self.region
+                .router
+                .call(PartitionKey { hub, partition }, command)
+                .await
+                .map_err(of_region)
+        })
     }
 
-    fn read_events(&self, hub: HubId, partition: PartitionId, from: From, max: usize, wait_ms: u64) -> BoxFuture<'_, Result<EventPage, CallError>> {
+    fn read_events(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        from: From,
+        max: usize,
+        wait_ms: u64,
+    ) -> BoxFuture<'_, Result<EventPage, CallError>> {
         let from = match from {
             From::Sequence(sequence) => ReadFrom::Sequence(sequence),
             From::Time(time) => ReadFrom::Time(time),
@@ -62,18 +85,30 @@ impl Backend for GatewayBackend {
         };
         Box::pin(async move {
             let at = PartitionKey { hub, partition };
-            let page = self.region.router.read_events(at, from, max, wait_ms).await.map_err(of_region)?;
+            let page = self
+                .region
+                .router
+                .read_events(at, from, max, wait_ms)
+                .await
+                .map_err(of_region)?;
             let mut events = Vec::new();
             for run in page.runs {
                 events.extend(decode(run)?);
             }
-            Ok(EventPage { events, next: page.next, epoch: page.epoch })
+            Ok(EventPage {
+                events,
+                next: page.next,
+                epoch: page.epoch,
+            })
         })
     }
 
     fn session_opened(&self, session: SessionHandle) {
         self.region.router.session_opened(region::Session {
-            at: PartitionKey { hub: session.hub, partition: session.partition },
+            at: PartitionKey {
+                hub: session.hub,
+                partition: session.partition,
+            },
             device: session.device,
             connection: session.connection,
             since: session.since,
@@ -82,9 +117,13 @@ impl Backend for GatewayBackend {
     }
 
     fn session_closed(&self, hub: HubId, device: &DeviceId, connection: ConnectionId) {
-        let Some(route) = self.region.router.by_id(hub) else { return };
+        let Some(route) = self.region.router.by_id(hub) else {
+            return;
+        };
         let partition = types::partition_of(device, route.settings.partition_count);
-        self.region.router.session_closed(PartitionKey { hub, partition }, device, connection);
+        self.region
+            .router
+            .session_closed(PartitionKey { hub, partition }, device, connection);
     }
 }
 
@@ -101,23 +140,43 @@ impl SessionPort for Port {
 }
 
 fn view(route: Arc<Route>) -> Arc<HubView> {
-    Arc::new(HubView { settings: (*route.settings).clone(), primary: route.primary.clone(), epoch: route.epoch })
+    Arc::new(HubView {
+        settings: (*route.settings).clone(),
+        primary: route.primary.clone(),
+        epoch: route.epoch,
+    })
 }
 
 fn decode(run: EventRun) -> Result<Vec<StoredEvent>, CallError> {
     let corrupt = |error: hub::telemetry::CorruptEvents| {
-        CallError::Send(SendError::Unavailable { why: error.to_string(), retry_after_ms: 1000 })
+        CallError::Send(SendError::Unavailable {
+            why: error.to_string(),
+            retry_after_ms: 1000,
+        })
     };
     let mut events = Events::new(run.first, run.count, run.bytes);
     events.skip_events(run.skip).map_err(corrupt)?;
-    events.take(run.take as usize).map(|event| event.map_err(corrupt)).collect()
+    events
+        .take(run.take as usize)
+        .map(|event| event.map_err(corrupt))
+        .collect()
 }
 
 fn of_region(error: region::CallError) -> CallError {
     match error {
         region::CallError::Reject(reject) => CallError::Reject(reject),
-        region::CallError::FailingOver { retry_after_ms } => CallError::Send(SendError::FailingOver { retry_after_ms }),
-        region::CallError::Unavailable { why, retry_after_ms } => CallError::Send(SendError::Unavailable { why, retry_after_ms }),
-        region::CallError::OutcomeUnknown { why } => CallError::Send(SendError::OutcomeUnknown { why }),
+        region::CallError::FailingOver { retry_after_ms } => {
+            CallError::Send(SendError::FailingOver { retry_after_ms })
+        }
+        region::CallError::Unavailable {
+            why,
+            retry_after_ms,
+        } => CallError::Send(SendError::Unavailable {
+            why,
+            retry_after_ms,
+        }),
+        region::CallError::OutcomeUnknown { why } => {
+            CallError::Send(SendError::OutcomeUnknown { why })
+        }
     }
 }

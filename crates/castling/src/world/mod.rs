@@ -74,7 +74,8 @@ impl World {
         }
         deployment::private_folder(&config.data)?;
         let lock = lock(&config.data)?;
-        let mut deployment = Deployment::load_or_make(&config.data, &config.regions, &config.domain)?;
+        let mut deployment =
+            Deployment::load_or_make(&config.data, &config.regions, &config.domain)?;
         let secrets = secrets(&config.data)?;
         let addresses = ports::addresses(config.bind, config.regions.len())?;
         let regions = start_regions(&config, &deployment, &secrets, &addresses).await?;
@@ -91,14 +92,29 @@ impl World {
         let mut up_regions = Vec::new();
         let mut notes = Vec::new();
         for (region, address) in regions.iter().zip(&addresses) {
-            let open = serve_region(&config, &secrets, region, *address, &mut servers, &stopped, &mut notes).await?;
+            let open = serve_region(
+                &config,
+                &secrets,
+                region,
+                *address,
+                &mut servers,
+                &stopped,
+                &mut notes,
+            )
+            .await?;
             region.gateway_listening.store(true, Ordering::Relaxed);
             up_regions.push(open);
         }
         notes.dedup();
         let up = UpFile::new(&config, &deployment, up_regions, notes);
         up.write(&config.data)?;
-        Ok(World { up, regions, servers, stop, _lock: lock })
+        Ok(World {
+            up,
+            regions,
+            servers,
+            stop,
+            _lock: lock,
+        })
     }
 
     /// Closes listeners and regions; everything acknowledged is on disk.
@@ -114,30 +130,54 @@ impl World {
 
 fn lock(folder: &Path) -> Result<std::fs::File, String> {
     let path = folder.join("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
     let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(format!("another castling is using {}; stop it first, or choose another folder with --data", folder.display())),
+        Err(_) => Err(format!(
+            "another castling is using {}; stop it first, or choose another folder with --data",
+            folder.display()
+        )),
     }
 }
 
 fn secrets(folder: &Path) -> Result<Secrets, String> {
     let now = SystemTime::now();
     let pki = folder.join("pki");
-    let clients = Authority::load_or_make(&pki.join("clients"), Purpose::Clients, now).map_err(|error| error.to_string())?;
-    let regions = Authority::load_or_make(&pki.join("regions"), Purpose::Regions, now).map_err(|error| error.to_string())?;
+    let clients = Authority::load_or_make(&pki.join("clients"), Purpose::Clients, now)
+        .map_err(|error| error.to_string())?;
+    let regions = Authority::load_or_make(&pki.join("regions"), Purpose::Regions, now)
+        .map_err(|error| error.to_string())?;
     let secret = ensure_secret(&pki.join("tickets.key")).map_err(|error| error.to_string())?;
     let tokens = arm::tokens::TokenAuthority::load_or_make(&pki.join("tokens.key"))?;
-    Ok(Secrets { clients, regions, tickets: SharedTickets::with_system_clock(&secret), tokens })
+    Ok(Secrets {
+        clients,
+        regions,
+        tickets: SharedTickets::with_system_clock(&secret),
+        tokens,
+    })
 }
 
-async fn start_regions(config: &WorldConfig, deployment: &Deployment, secrets: &Secrets, addresses: &[IpAddr]) -> Result<Vec<Arc<Region>>, String> {
+async fn start_regions(
+    config: &WorldConfig,
+    deployment: &Deployment,
+    secrets: &Secrets,
+    addresses: &[IpAddr],
+) -> Result<Vec<Arc<Region>>, String> {
     let mut listeners = Vec::new();
     let mut link_addresses = BTreeMap::new();
     for (region, address) in config.regions.iter().zip(addresses) {
-        let listener = TcpListener::bind(SocketAddr::new(*address, 0)).await.map_err(|error| format!("{address}: {error}"))?;
-        link_addresses.insert(region.clone(), listener.local_addr().map_err(|error| error.to_string())?);
+        let listener = TcpListener::bind(SocketAddr::new(*address, 0))
+            .await
+            .map_err(|error| format!("{address}: {error}"))?;
+        link_addresses.insert(
+            region.clone(),
+            listener.local_addr().map_err(|error| error.to_string())?,
+        );
         listeners.push(listener);
     }
     let roots = Arc::new(secrets.regions.roots().map_err(|error| error.to_string())?);
@@ -146,11 +186,21 @@ async fn start_regions(config: &WorldConfig, deployment: &Deployment, secrets: &
         let me = config.regions[at].clone();
         let folder = config.data.join("regions").join(me.as_str());
         let pki = config.data.join("pki").join("leaves");
-        let identity = secrets.regions.ensure_region(&pki, &me, SystemTime::now()).map_err(|error| error.to_string())?;
+        let identity = secrets
+            .regions
+            .ensure_region(&pki, &me, SystemTime::now())
+            .map_err(|error| error.to_string())?;
         let mut peers = link_addresses.clone();
         peers.remove(&me);
         let certificate_days = days_left(&identity);
-        let link = LinkConfig { me: me.clone(), listen: link_addresses[&me], peers, identity, roots: roots.clone(), deployment: deployment.id.clone() };
+        let link = LinkConfig {
+            me: me.clone(),
+            listen: link_addresses[&me],
+            peers,
+            identity,
+            roots: roots.clone(),
+            deployment: deployment.id.clone(),
+        };
         let region = RegionConfig {
             nodes: config.regions.clone(),
             me,
@@ -163,13 +213,20 @@ async fn start_regions(config: &WorldConfig, deployment: &Deployment, secrets: &
             found: !deployment.founded && at == 0,
             certificate_days,
         };
-        regions.push(Region::start(region).await.map_err(|error| error.to_string())?);
+        regions.push(
+            Region::start(region)
+                .await
+                .map_err(|error| error.to_string())?,
+        );
     }
     Ok(regions)
 }
 
 fn days_left(identity: &Identity) -> i64 {
-    let until = identity.not_after().ok().and_then(|end| end.duration_since(SystemTime::now()).ok());
+    let until = identity
+        .not_after()
+        .ok()
+        .and_then(|end| end.duration_since(SystemTime::now()).ok());
     until.map_or(0, |left| (left.as_secs() / 86_400) as i64)
 }
 
@@ -180,11 +237,18 @@ async fn wait_ready(region: &Arc<Region>) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(format!("region {} did not find a leader of the control plane within 30 s", region.me))
+    Err(format!(
+        "region {} did not find a leader of the control plane within 30 s",
+        region.me
+    ))
 }
 
 /// Tells the control plane who runs here, under which policy, and who may sign in.
-async fn deploy(config: &WorldConfig, deployment: &Deployment, region: &Arc<Region>) -> Result<(), String> {
+async fn deploy(
+    config: &WorldConfig,
+    deployment: &Deployment,
+    region: &Arc<Region>,
+) -> Result<(), String> {
     let principal = Principal {
         client_id: deployment.client_id.clone(),
         object_id: deployment.object_id.clone(),
@@ -198,10 +262,18 @@ async fn deploy(config: &WorldConfig, deployment: &Deployment, region: &Arc<Regi
         policy: config.policy,
         principals: vec![principal],
     };
-    let subscription = Subscription { id: deployment.subscription.clone(), display_name: "Castling".into() };
-    let command = Command::Deploy { deployment: wanted, subscriptions: vec![subscription] };
+    let subscription = Subscription {
+        id: deployment.subscription.clone(),
+        display_name: "Castling".into(),
+    };
+    let command = Command::Deploy {
+        deployment: wanted,
+        subscriptions: vec![subscription],
+    };
     match region.plane.submit("castling:up", command).await {
-        Ok(control::Answer::Refused(refusal)) => Err(format!("the control plane refuses this deployment: {refusal}")),
+        Ok(control::Answer::Refused(refusal)) => Err(format!(
+            "the control plane refuses this deployment: {refusal}"
+        )),
         Ok(_) => Ok(()),
         Err(error) => Err(format!("the control plane does not answer: {}", error.why)),
     }
@@ -209,7 +281,11 @@ async fn deploy(config: &WorldConfig, deployment: &Deployment, region: &Arc<Regi
 
 fn salted(salt: &str, secret: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, format!("{salt}{secret}").as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Opens one region's listeners for devices, services and operators.
@@ -225,8 +301,14 @@ async fn serve_region(
     let names = certificate_names(config, region, address);
     let pki = config.data.join("pki").join("leaves");
     let stem = format!("{}-server", region.me);
-    let identity = secrets.clients.ensure_server(&pki, &stem, &names, SystemTime::now()).map_err(|error| error.to_string())?;
-    let tls = |alpn: &[&[u8]]| link::tls::server_config(&identity, secrets.tickets.clone(), alpn, None).map_err(|error| error.to_string());
+    let identity = secrets
+        .clients
+        .ensure_server(&pki, &stem, &names, SystemTime::now())
+        .map_err(|error| error.to_string())?;
+    let tls = |alpn: &[&[u8]]| {
+        link::tls::server_config(&identity, secrets.tickets.clone(), alpn, None)
+            .map_err(|error| error.to_string())
+    };
     let (mqtt_tls, http_tls) = (tls(&[])?, tls(link::tls::ALPN_HTTP)?);
 
     let backend = Arc::new(gateway_backend::GatewayBackend::new(region.clone()));
@@ -234,15 +316,41 @@ async fn serve_region(
     let http_metrics = Arc::new(gateway::http::Metrics::default());
     let opened = ports::open(address, &config.ports, notes).await?;
 
-    servers.spawn(gateway::mqtt::serve(opened.mqtt, Some(mqtt_tls), backend.clone(), mqtt_metrics.clone(), stopped.clone()));
+    servers.spawn(gateway::mqtt::serve(
+        opened.mqtt,
+        Some(mqtt_tls),
+        backend.clone(),
+        mqtt_metrics.clone(),
+        stopped.clone(),
+    ));
     if let Some(plain) = opened.plain_mqtt {
-        servers.spawn(gateway::mqtt::serve(plain, None, backend.clone(), mqtt_metrics.clone(), stopped.clone()));
+        servers.spawn(gateway::mqtt::serve(
+            plain,
+            None,
+            backend.clone(),
+            mqtt_metrics.clone(),
+            stopped.clone(),
+        ));
     }
     let health = metrics::router(region.clone(), mqtt_metrics, http_metrics.clone());
-    let http = gateway::http::with_extra(gateway::http::router(backend, http_metrics), health.clone());
-    servers.spawn(gateway::http::serve(opened.https, http_tls.clone(), http, stopped.clone()));
-    let management = arm::router(Arc::new(adapters::ArmBackend::new(region.clone())), secrets.tokens.clone());
-    servers.spawn(gateway::http::serve(opened.management, http_tls, management.merge(health), stopped.clone()));
+    let http =
+        gateway::http::with_extra(gateway::http::router(backend, http_metrics), health.clone());
+    servers.spawn(gateway::http::serve(
+        opened.https,
+        http_tls.clone(),
+        http,
+        stopped.clone(),
+    ));
+    let management = arm::router(
+        Arc::new(adapters::ArmBackend::new(region.clone())),
+        secrets.tokens.clone(),
+    );
+    servers.spawn(gateway::http::serve(
+        opened.management,
+        http_tls,
+        management.merge(health),
+        stopped.clone(),
+    ));
     Ok(UpRegion {
         name: region.me.to_string(),
         address: address.to_string(),

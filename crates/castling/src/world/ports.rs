@@ -42,10 +42,14 @@ pub fn addresses(first: IpAddr, count: usize) -> Result<Vec<IpAddr>, String> {
             if last > u32::from(Ipv4Addr::new(127, 255, 255, 255)) {
                 return Err(format!("{count} regions do not fit after {first}"));
             }
-            Ok((start..last).map(|address| IpAddr::V4(Ipv4Addr::from(address))).collect())
+            Ok((start..last)
+                .map(|address| IpAddr::V4(Ipv4Addr::from(address)))
+                .collect())
         }
         other if count == 1 => Ok(vec![other]),
-        other => Err(format!("--bind {other}: several regions in one process take loopback addresses one after the other, beginning with 127.0.0.1 or another of 127.0.0.0/8")),
+        other => Err(format!(
+            "--bind {other}: several regions in one process take loopback addresses one after the other, beginning with 127.0.0.1 or another of 127.0.0.0/8"
+        )),
     }
 }
 
@@ -53,32 +57,62 @@ pub fn addresses(first: IpAddr, count: usize) -> Result<Vec<IpAddr>, String> {
 ///
 /// # Errors
 /// Names the address, the port and the option that would change it.
-pub async fn open(address: IpAddr, ports: &Ports, notes: &mut Vec<String>) -> Result<Opened, String> {
+pub async fn open(
+    address: IpAddr,
+    ports: &Ports,
+    notes: &mut Vec<String>,
+) -> Result<Opened, String> {
     let (https, https_port) = match ports.https {
         Some(port) => bind(address, port, "--https-port").await?,
         None => https_or_otherwise(address, notes).await?,
     };
     let (mqtt, mqtt_port) = bind(address, ports.mqtt, "--mqtt-port").await?;
-    let (management, management_port) = bind(address, ports.management, "--management-port").await?;
+    let (management, management_port) =
+        bind(address, ports.management, "--management-port").await?;
     let (plain_mqtt, plain_mqtt_port) = match ports.plain_mqtt {
         None => (None, None),
         Some(_) if !address.is_loopback() => {
-            return Err(format!("--plain-mqtt-port: {address} is not a loopback address; plain MQTT is served on loopback only"));
+            return Err(format!(
+                "--plain-mqtt-port: {address} is not a loopback address; plain MQTT is served on loopback only"
+            ));
         }
         Some(port) => {
             let (listener, port) = bind(address, port, "--plain-mqtt-port").await?;
             (Some(listener), Some(port))
         }
     };
-    Ok(Opened { https, https_port, mqtt, mqtt_port, management, management_port, plain_mqtt, plain_mqtt_port })
+    Ok(Opened {
+        https,
+        https_port,
+        mqtt,
+        mqtt_port,
+        management,
+        management_port,
+        plain_mqtt,
+        plain_mqtt_port,
+    })
 }
 
-async fn https_or_otherwise(address: IpAddr, notes: &mut Vec<String>) -> Result<(TcpListener, u16), String> {
+async fn https_or_otherwise(
+    address: IpAddr,
+    notes: &mut Vec<String>,
+) -> Result<(TcpListener, u16), String> {
     match TcpListener::bind(SocketAddr::new(address, HTTPS_PORT)).await {
         Ok(listener) => Ok((listener, HTTPS_PORT)),
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::AddrInUse) => {
-            let why = if error.kind() == ErrorKind::AddrInUse { "is in use" } else { "may not be bound by this user" };
-            notes.push(format!("port {HTTPS_PORT} {why}: HTTPS is served on {HTTPS_PORT_OTHERWISE} instead"));
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::AddrInUse
+            ) =>
+        {
+            let why = if error.kind() == ErrorKind::AddrInUse {
+                "is in use"
+            } else {
+                "may not be bound by this user"
+            };
+            notes.push(format!(
+                "port {HTTPS_PORT} {why}: HTTPS is served on {HTTPS_PORT_OTHERWISE} instead"
+            ));
             bind(address, HTTPS_PORT_OTHERWISE, "--https-port").await
         }
         Err(error) => Err(format!("{address}:{HTTPS_PORT}: {error}")),
@@ -86,9 +120,14 @@ async fn https_or_otherwise(address: IpAddr, notes: &mut Vec<String>) -> Result<
 }
 
 async fn bind(address: IpAddr, port: u16, option: &str) -> Result<(TcpListener, u16), String> {
-    let fail = |error: std::io::Error| format!("{address}:{port}: {error} (change it with {option})");
+    let fail =
+        |error: std::io::Error| format!("{address}:{port}: {error} (change it with {option})");
     // A deep queue of connections not yet accepted: a fleet comes back all at once.
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() };
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()
+    } else {
+        tokio::net::TcpSocket::new_v6()
+    };
     let socket = socket.map_err(fail)?;
     socket.set_reuseaddr(true).map_err(fail)?;
     socket.bind(SocketAddr::new(address, port)).map_err(fail)?;
@@ -114,8 +153,19 @@ mod tests {
     async fn a_taken_port_is_named_with_its_option() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let ports = Ports { https: Some(0), mqtt: port, management: 0, plain_mqtt: None };
-        let error = open("127.0.0.1".parse().unwrap(), &ports, &mut Vec::new()).await.err().unwrap();
-        assert!(error.contains("--mqtt-port") && error.contains(&port.to_string()), "{error}");
+        let ports = Ports {
+            https: Some(0),
+            mqtt: port,
+            management: 0,
+            plain_mqtt: None,
+        };
+        let error = open("127.0.0.1".parse().unwrap(), &ports, &mut Vec::new())
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            error.contains("--mqtt-port") && error.contains(&port.to_string()),
+            "{error}"
+        );
     }
 }

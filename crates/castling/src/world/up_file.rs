@@ -40,11 +40,20 @@ pub struct UpRegion {
 }
 
 impl UpFile {
-    pub fn new(config: &WorldConfig, deployment: &Deployment, regions: Vec<UpRegion>, notes: Vec<String>) -> UpFile {
+    pub fn new(
+        config: &WorldConfig,
+        deployment: &Deployment,
+        regions: Vec<UpRegion>,
+        notes: Vec<String>,
+    ) -> UpFile {
         let ca_file = config.data.join("pki").join("clients").join("ca.pem");
         let ca_file = std::path::absolute(&ca_file).unwrap_or(ca_file);
         let first = &regions[0];
-        let host = if first.address == "127.0.0.1" { "localhost".to_owned() } else { first.address.clone() };
+        let host = if first.address == "127.0.0.1" {
+            "localhost".to_owned()
+        } else {
+            first.address.clone()
+        };
         UpFile {
             format: 1,
             pid: std::process::id(),

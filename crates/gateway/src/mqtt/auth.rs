@@ -6,85 +6,57 @@ use crate::backend::{Backend, CallError, HubView};
 use hub::command::{AuthMethod, DeviceKeys, EventOrigin, Identity, SessionCommand};
 use hub::{Command, Reply};
 use std::sync::Arc;
-use types::{
-    ConnectionId, DeviceId, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of,
-};
+use types::{DeviceId, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of};
 use wire::{Scope, Token, host};
 
-/// A proven login: where the session lives and what the hub said when it was opened.
+/// A proven login: where the session will live, and on whose behalf.
 #[derive(Debug)]
-pub struct Opened {
+pub(super) struct Proven {
     pub hub: HubId,
     pub partition: PartitionId,
-    pub connection: ConnectionId,
-    pub since: UnixMillis,
     pub origin: Arc<EventOrigin>,
+    pub at: UnixMillis,
     /// How long from now the token stays valid, in milliseconds.
     pub valid_for_ms: u64,
-    pub present: bool,
-    pub subscriptions: Vec<(String, u8)>,
-    pub desired_version: u64,
 }
 
-/// Proves the login and opens the session at the hub.
+/// Proves the login; opening the session is the caller's.
 ///
 /// # Errors
 /// The refusal to answer with.
-pub async fn login(
+pub(super) async fn prove(
     backend: &dyn Backend,
     login: &Login,
     sni: Option<&str>,
-) -> Result<Opened, Refusal> {
+) -> Result<Proven, Refusal> {
     let device = &login.identity.device;
-    let token = Token::parse(&login.token).map_err(|_| Refusal::NotAuthorized)?;
+    let token = Token::parse(&login.token).map_err(|_| Refusal::UserNameOrPassword)?;
     let scope = Scope::parse(&token.resource);
     // This region may not have its copy of the control plane yet, so an unknown hub is not yet a refused identity.
     let hub =
         find_hub(backend, &login.identity.host, &scope, sni).ok_or(Refusal::ServerUnavailable)?;
     let settings = &hub.settings;
     let partition = partition_of(device, settings.partition_count.max(1));
-    let ask = |command| backend.call(settings.id, partition, Command::Session(command));
-
-    let identity = match ask(SessionCommand::Identity {
+    let ask = Command::Session(SessionCommand::Identity {
         device: device.clone(),
-    })
-    .await
-    {
+    });
+    let identity = match backend.call(settings.id, partition, ask).await {
         Ok(Reply::Identity(identity)) => identity,
         other => return Err(refusal(other)),
     };
     let now = backend.now();
     let auth_method = verify(&hub, device, &identity, &token, &scope, now)?;
-    let (connection, gateway) = (backend.connection_id(), backend.region().clone());
-    let open = SessionCommand::Open {
-        device: device.clone(),
-        generation: identity.generation.clone(),
-        connection,
-        gateway,
-        since: now,
-        clean: login.clean,
-    };
-    match ask(open).await {
-        Ok(Reply::SessionOpened {
-            present,
-            subscriptions,
-            desired_version,
-        }) => Ok(Opened {
-            hub: settings.id,
-            partition,
-            connection,
-            since: now,
-            origin: Arc::new(EventOrigin {
-                generation: identity.generation,
-                auth_method,
-            }),
-            valid_for_ms: valid_for_ms(&token, now),
-            present,
-            subscriptions,
-            desired_version,
+    let generation = identity.generation;
+    Ok(Proven {
+        hub: settings.id,
+        partition,
+        origin: Arc::new(EventOrigin {
+            generation,
+            auth_method,
         }),
-        other => Err(refusal(other)),
-    }
+        at: now,
+        valid_for_ms: valid_for_ms(&token, now),
+    })
 }
 
 /// The hub by the host of the user name, else of the token, else of the TLS handshake; the only one there is for clients
@@ -173,7 +145,7 @@ fn valid_for_ms(token: &Token, now: UnixMillis) -> u64 {
 }
 
 /// Only a positive "no" about the identity is 5: after it an SDK does not come back.
-fn refusal(answer: Result<Reply, CallError>) -> Refusal {
+pub(super) fn refusal(answer: Result<Reply, CallError>) -> Refusal {
     match answer {
         Err(CallError::Reject(reject)) => match reject.code {
             ErrorCode::DeviceNotFound | ErrorCode::DeviceDisabled => Refusal::NotAuthorized,

@@ -5,7 +5,7 @@
 //! back-pressure.
 
 use super::ask::Ask;
-use super::auth;
+use super::auth::{self, Proven};
 use super::connect::Login;
 use super::end::End;
 use super::io;
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// The session's place at the hub, once open.
+/// The session's place at the hub, from when its login is proven.
 struct Link {
     hub: HubId,
     partition: PartitionId,
@@ -271,57 +271,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             tracing::error!("a session that is not open asked the hub");
             return Err(End::Unavailable);
         };
-        let mut answer = self
+        let answer = self
             .shared
             .backend
             .call(link.hub, link.partition, command(link));
-        let mailbox = &self.mailbox;
-        poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-            Poll::Pending => mailbox.poll_close(cx).map(Err),
-        })
-        .await
+        until_closed(&self.mailbox, answer).await
     }
 
     async fn authenticate(&mut self, login: Login, sni: Option<&str>) -> Result<(), End> {
-        let mailbox = self.mailbox.clone();
-        let result = {
-            let mut proof = pin!(auth::login(&*self.shared.backend, &login, sni));
-            poll_fn(|cx| match proof.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(Ok(result)),
-                Poll::Pending => mailbox.poll_close(cx).map(Err),
-            })
-            .await?
-        };
-        match result {
-            Ok(opened) => self.opened(login.identity.device, opened),
-            Err(refusal) => self.session.refused(refusal, &mut self.work),
-        }
-        Ok(())
-    }
-
-    fn opened(&mut self, device: DeviceId, opened: auth::Opened) {
-        let auth::Opened {
+        let backend = self.shared.backend.clone();
+        let proof = until_closed(&self.mailbox, auth::prove(&*backend, &login, sni)).await?;
+        let Proven {
             hub,
             partition,
-            connection,
-            since,
             origin,
-            ..
-        } = opened;
-        let core = Opened {
-            connection,
-            present: opened.present,
-            subscriptions: opened.subscriptions,
-            desired_version: opened.desired_version,
-            valid_for_ms: opened.valid_for_ms,
+            at: since,
+            valid_for_ms,
+        } = match proof {
+            Ok(proven) => proven,
+            Err(refusal) => {
+                self.session.refused(refusal, &mut self.work);
+                return Ok(());
+            }
         };
-        self.codec
-            .set_max_size(limits::MQTT_PACKET_BYTES_MAX as u32);
-        self.session
-            .opened(core, self.shared.tick(), &mut self.work);
+        let (device, connection) = (login.identity.device, backend.connection_id());
+        let open = SessionCommand::Open {
+            device: device.clone(),
+            generation: origin.generation.clone(),
+            connection,
+            gateway: backend.region().clone(),
+            since,
+            clean: login.clean,
+        };
         self.mailbox.belongs_to(connection);
-        self.tell_interests();
         self.link = Some(Box::new(Link {
             hub,
             partition,
@@ -329,8 +311,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             connection,
             origin,
         }));
+        self.shared.metrics.sessions.fetch_add(1, Relaxed);
         let session = self.mailbox.clone();
-        self.shared.backend.session_opened(SessionHandle {
+        // Before it is open: a newer connection may take over in the same commit, and its effect must find us.
+        backend.session_opened(SessionHandle {
             hub,
             partition,
             device,
@@ -338,8 +322,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             since,
             session,
         });
+        match self.call(|_| Command::Session(open)).await? {
+            Ok(Reply::SessionOpened {
+                present,
+                subscriptions,
+                desired_version,
+            }) => {
+                let opened = Opened {
+                    connection,
+                    present,
+                    subscriptions,
+                    desired_version,
+                    valid_for_ms,
+                };
+                self.opened(opened);
+            }
+            other => self.session.refused(auth::refusal(other), &mut self.work),
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, opened: Opened) {
+        self.codec
+            .set_max_size(limits::MQTT_PACKET_BYTES_MAX as u32);
+        self.session
+            .opened(opened, self.shared.tick(), &mut self.work);
+        self.tell_interests();
         self.shared.metrics.connects.fetch_add(1, Relaxed);
-        self.shared.metrics.sessions.fetch_add(1, Relaxed);
     }
 
     fn tell_interests(&self) {
@@ -393,7 +402,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                 connection: link.connection,
             };
             if let Err(why) = ask(Command::Session(close)).await {
-                // The hub learns it with the next primary's statement of who is connected.
+                // Its entry stays until the device connects again or the primary changes.
                 tracing::debug!(device = %link.device, ?why, "the hub was not told that a connection closed");
             }
         }
@@ -409,4 +418,14 @@ impl Link {
             messages,
         })
     }
+}
+
+/// Awaits an answer, or the order to close, whichever comes first.
+async fn until_closed<T>(mailbox: &Mailbox, answer: impl Future<Output = T>) -> Result<T, End> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        Poll::Pending => mailbox.poll_close(cx).map(Err),
+    })
+    .await
 }

@@ -46,7 +46,6 @@ async fn a_positively_refused_identity_is_code_5() {
         signed("other.example/devices/d1", KEY, None, soon),
         signed("myhub.example", KEY, Some("service"), soon),
         signed("myhub.example", KEY, Some("nobody"), soon),
-        connect_with("d1", "not a token"),
         connect("unknown"),
         connect("disabled"),
         Connect {
@@ -61,7 +60,7 @@ async fn a_positively_refused_identity_is_code_5() {
     ] {
         check(&server, bad, 5).await;
     }
-    assert_eq!(server.metrics.refused(Refusal::NotAuthorized), 11);
+    assert_eq!(server.metrics.refused(Refusal::NotAuthorized), 10);
 }
 
 #[tokio::test]
@@ -95,6 +94,7 @@ async fn malformed_logins_have_their_own_codes() {
         4,
     )
     .await;
+    check(&server, connect_with("d1", "not a token"), 4).await;
     check(
         &server,
         Connect {
@@ -191,6 +191,17 @@ async fn a_newer_connection_takes_over() {
         server.backend.state.lock().closed.is_empty(),
         "the hub knows already that the first is gone"
     );
+}
+
+#[tokio::test]
+async fn a_take_over_before_the_session_is_open_is_not_missed() {
+    let server = server().await;
+    server.backend.state.lock().contested = true;
+    let mut client = server.dial().await;
+    client.send(connect("d1").into()).await;
+    // Accepted or not, it does not live on.
+    while client.next().await.is_some() {}
+    server.until(|state| state.sessions.is_empty()).await;
 }
 
 #[tokio::test]

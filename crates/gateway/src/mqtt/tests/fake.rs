@@ -35,7 +35,8 @@ pub struct State {
     pub closed: Vec<ConnectionId>,
     /// Answers every command but identity look-ups with this.
     pub failure: Option<CallError>,
-    pub commands: u64,
+    /// Every connection that opens is taken over in the same commit.
+    pub contested: bool,
 }
 
 pub struct Fake {
@@ -160,7 +161,6 @@ impl Fake {
 
     fn decide(&self, command: Command) -> Result<Reply, CallError> {
         let mut state = self.state.lock();
-        state.commands += 1;
         if let (Some(failure), false) = (
             &state.failure,
             matches!(command, Command::Session(SessionCommand::Identity { .. })),
@@ -233,6 +233,11 @@ impl Fake {
                     present: !entry.subscriptions.is_empty(),
                     subscriptions: entry.subscriptions.clone(),
                     desired_version: entry.desired_version,
+                };
+                let before = if state.contested {
+                    Some(connection)
+                } else {
+                    before
                 };
                 if let Some(old) = state
                     .sessions

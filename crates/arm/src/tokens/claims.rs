@@ -1,0 +1,108 @@
+//! What a token says, and whether that is good here and now.
+
+use super::{Expected, Grant, is_own_audience};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use types::{UnixMillis, limits};
+
+/// The claims of a token. Times in seconds since 1970.
+///
+/// Source: control-plane notes section 4, "JWT claims".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub aud: String,
+    pub iss: String,
+    pub iat: i64,
+    pub nbf: i64,
+    pub exp: i64,
+    pub tid: String,
+    pub oid: String,
+    pub sub: String,
+    /// The client id of the service principal.
+    pub appid: String,
+    pub idtyp: String,
+    pub ver: String,
+}
+
+/// What is wrong with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    Malformed,
+    Algorithm,
+    Signature,
+    Expired,
+    NotYetValid,
+    Issuer,
+    Tenant,
+    Audience,
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TokenError::Malformed => "the access token is malformed",
+            TokenError::Algorithm => "the access token is not signed with ES256",
+            TokenError::Signature => {
+                "the access token is not signed by this deployment, or was changed"
+            }
+            TokenError::Expired => "the access token has expired",
+            TokenError::NotYetValid => "the access token is not valid yet",
+            TokenError::Issuer => "the access token is from another issuer",
+            TokenError::Tenant => "the access token is from another tenant",
+            TokenError::Audience => "the access token is for another audience",
+        })
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+impl Claims {
+    pub(super) fn new(grant: &Grant<'_>, now: UnixMillis) -> Claims {
+        let second = now.0.div_euclid(1000);
+        Claims {
+            aud: grant.audience.into(),
+            iss: issuer(grant.authority, grant.tenant),
+            iat: second,
+            nbf: second,
+            exp: second.saturating_add(limits::MANAGEMENT_TOKEN_S),
+            tid: grant.tenant.into(),
+            oid: grant.principal.object_id.clone(),
+            sub: grant.principal.object_id.clone(),
+            appid: grant.principal.client_id.clone(),
+            idtyp: "app".into(),
+            ver: "1.0".into(),
+        }
+    }
+
+    pub(super) fn check(&self, expected: &Expected<'_>, now: UnixMillis) -> Result<(), TokenError> {
+        let second = now.0.div_euclid(1000);
+        let skew = limits::MANAGEMENT_TOKEN_SKEW_S;
+        if second >= self.exp.saturating_add(skew) {
+            return Err(TokenError::Expired);
+        }
+        if second < self.nbf.saturating_sub(skew) {
+            return Err(TokenError::NotYetValid);
+        }
+        // Any region may have issued it, under any of its names; the path names the tenant.
+        let path = self
+            .iss
+            .strip_prefix("https://")
+            .and_then(|rest| rest.split_once('/'))
+            .map(|(_, path)| path);
+        if path.and_then(|path| path.strip_suffix('/')) != Some(expected.tenant) {
+            return Err(TokenError::Issuer);
+        }
+        if self.tid != expected.tenant {
+            return Err(TokenError::Tenant);
+        }
+        if !is_own_audience(&self.aud, expected.authority, expected.domain) {
+            return Err(TokenError::Audience);
+        }
+        Ok(())
+    }
+}
+
+/// The issuer of a tenant's tokens, with the authority under which the asker came.
+pub(crate) fn issuer(authority: &str, tenant: &str) -> String {
+    format!("https://{authority}/{tenant}/")
+}

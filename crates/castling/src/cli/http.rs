@@ -1,0 +1,303 @@
+//! Requests to a running world: any of its regions will do.
+
+use super::failure::Failure;
+use crate::world::up_file::{UpFile, UpRegion};
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::{HeaderValue, Method, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(65);
+/// More than any answer of the APIs has.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Which of a region's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Https,
+    Management,
+}
+
+pub struct Request {
+    pub method: Method,
+    pub door: Door,
+    /// The host name to ask for; `None`: the region's address.
+    pub host: Option<String>,
+    pub path_and_query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    headers: ureq::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON; null when it is empty.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn json(&self) -> Result<Value, Failure> {
+        if self.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&self.body).map_err(|error| Failure::Failed(format!("the answer is not JSON: {error}")))
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing was sent: no region is reachable.
+    Unreachable(String),
+    /// It was sent, perhaps; the answer is missing.
+    Interrupted(String),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        Failure::Failed(match trouble {
+            Trouble::Unreachable(why) => format!("no region answers ({why}); is `castling up` still running?"),
+            Trouble::Interrupted(why) => format!("the connection broke before the answer came ({why}); it may have been carried out"),
+        })
+    }
+}
+
+/// The way to a running world.
+pub struct Network {
+    data: PathBuf,
+    state: RwLock<Arc<Known>>,
+    /// The region that answered last.
+    preferred: AtomicUsize,
+}
+
+struct Known {
+    up: UpFile,
+    agents: Vec<Agent>,
+}
+
+impl Network {
+    /// Finds the world of a data folder.
+    ///
+    /// # Errors
+    /// With what to do about it.
+    pub fn open(data: &Path) -> Result<Network, Failure> {
+        let known = Known::of(UpFile::read(data)?)?;
+        Ok(Network { data: data.to_owned(), state: RwLock::new(Arc::new(known)), preferred: AtomicUsize::new(0) })
+    }
+
+    /// What the world told about itself when it was last asked.
+    pub fn up(&self) -> UpFile {
+        self.known().up.clone()
+    }
+
+    fn known(&self) -> Arc<Known> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks again where the world is: ports and certificates may be others after a restart.
+    fn look_again(&self) -> bool {
+        let Ok(up) = UpFile::read(&self.data) else { return false };
+        if up.pid == self.known().up.pid {
+            return false;
+        }
+        let Ok(known) = Known::of(up) else { return false };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        true
+    }
+
+    /// Sends a request to the first region that can be reached.
+    ///
+    /// # Errors
+    /// [`Trouble`] when none answers. Requests that change nothing twice are sent again to other regions.
+    pub fn send(&self, request: &Request) -> Result<Answer, Trouble> {
+        match self.send_to_known(request) {
+            Err(Trouble::Unreachable(_)) if self.look_again() => self.send_to_known(request),
+            other => other,
+        }
+    }
+
+    fn send_to_known(&self, request: &Request) -> Result<Answer, Trouble> {
+        let known = self.known();
+        let count = known.agents.len();
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut trouble = Trouble::Unreachable("it has no regions".into());
+        for turn in 0..count {
+            let at = (first + turn) % count;
+            match send_once(&known.agents[at], &known.up.regions[at], request) {
+                Ok(answer) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(Trouble::Interrupted(why)) if request.method != Method::GET => return Err(Trouble::Interrupted(why)),
+                Err(why) => trouble = why,
+            }
+        }
+        Err(trouble)
+    }
+}
+
+impl Known {
+    fn of(up: UpFile) -> Result<Known, Failure> {
+        let roots = roots(Path::new(&up.ca_file))?;
+        let agents = up.regions.iter().map(|region| Ok(agent(address(region)?, roots.clone()))).collect::<Result<_, Failure>>()?;
+        Ok(Known { up, agents })
+    }
+}
+
+/// The certificates of a PEM file.
+pub fn pem_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
+    let text = std::fs::read(path).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))? {
+            found.push(certificate.to_owned());
+        }
+    }
+    if found.is_empty() {
+        return Err(Failure::Failed(format!("{} has no certificate", path.display())));
+    }
+    Ok(found)
+}
+
+fn roots(path: &Path) -> Result<RootCerts, Failure> {
+    Ok(RootCerts::Specific(Arc::new(pem_certificates(path)?)))
+}
+
+/// Where a region is reached from this machine.
+pub fn address(region: &UpRegion) -> Result<IpAddr, Failure> {
+    let address: IpAddr = region.address.parse().map_err(|_| Failure::Failed(format!("up.json: `{}` is not an address", region.address)))?;
+    Ok(match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    })
+}
+
+/// Answers every name with one address: hubs need no entry in any name service.
+#[derive(Debug)]
+struct Fixed(IpAddr);
+
+impl Resolver for Fixed {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut found = self.empty();
+        found.push(SocketAddr::new(self.0, uri.port_u16().unwrap_or(443)));
+        Ok(found)
+    }
+}
+
+fn agent(address: IpAddr, roots: RootCerts) -> Agent {
+    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(link::tls::provider()).build();
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        // Loopback or a named region: never through a proxy of the environment.
+        .proxy(None)
+        .no_delay(true)
+        .max_idle_connections_per_host(8)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(REQUEST_TIMEOUT))
+        .user_agent(concat!("castling/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls)
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), Fixed(address))
+}
+
+fn send_once(agent: &Agent, region: &UpRegion, request: &Request) -> Result<Answer, Trouble> {
+    let url = url(region, request)?;
+    let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
+    for (name, value) in &request.headers {
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Trouble::Unreachable(format!("the value of {name} has a control character")))?;
+        builder = builder.header(name, value);
+    }
+    let unfit = |error: ureq::http::Error| Trouble::Unreachable(format!("the request cannot be written: {error}"));
+    let body = request.body.clone();
+    let carries = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    let sent = match body {
+        None if !carries => agent.run(builder.body(()).map_err(unfit)?),
+        body => agent.run(builder.body(body.unwrap_or_default()).map_err(unfit)?),
+    };
+    let mut response = sent.map_err(|error| trouble(region, &error))?;
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+    let body = body.map_err(|error| Trouble::Interrupted(format!("{}: {error}", region.name)))?;
+    Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+}
+
+fn url(region: &UpRegion, request: &Request) -> Result<String, Trouble> {
+    let port = match request.door {
+        Door::Https => region.https_port,
+        Door::Management => region.management_port,
+    };
+    let host = match &request.host {
+        Some(host) => host.clone(),
+        None => match address(region) {
+            Ok(IpAddr::V6(address)) => format!("[{address}]"),
+            Ok(address) => address.to_string(),
+            Err(_) => return Err(Trouble::Unreachable(format!("`{}` is not an address", region.address))),
+        },
+    };
+    Ok(format!("https://{host}:{port}{}", request.path_and_query))
+}
+
+fn trouble(region: &UpRegion, error: &ureq::Error) -> Trouble {
+    let text = format!("{} at {}: {error}", region.name, region.address);
+    let unreachable = match error {
+        ureq::Error::Io(error) => matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable),
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => true,
+        ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+        _ => false,
+    };
+    if unreachable { Trouble::Unreachable(text) } else { Trouble::Interrupted(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(address: &str) -> UpRegion {
+        UpRegion { name: "westus2".into(), address: address.into(), https_port: 8443, mqtt_port: 8883, amqp_port: None, management_port: 8444, plain_mqtt_port: None }
+    }
+
+    fn check_url(address: &str, door: Door, host: Option<&str>, expected: &str) {
+        let request = Request { method: Method::GET, door, host: host.map(str::to_owned), path_and_query: "/x?y=1".into(), headers: Vec::new(), body: None };
+        assert_eq!(url(&region(address), &request).unwrap(), expected);
+    }
+
+    #[test]
+    fn urls_name_the_hub_or_the_address() {
+        check_url("127.0.0.2", Door::Https, Some("h.castling.localhost"), "https://h.castling.localhost:8443/x?y=1");
+        check_url("127.0.0.2", Door::Management, None, "https://127.0.0.2:8444/x?y=1");
+        check_url("0.0.0.0", Door::Management, None, "https://127.0.0.1:8444/x?y=1");
+        check_url("::1", Door::Management, None, "https://[::1]:8444/x?y=1");
+    }
+
+    #[test]
+    fn a_refused_connection_means_that_nothing_was_sent() {
+        let refused = ureq::Error::Io(ErrorKind::ConnectionRefused.into());
+        assert!(matches!(trouble(&region("127.0.0.1"), &refused), Trouble::Unreachable(_)));
+        let reset = ureq::Error::Io(ErrorKind::ConnectionReset.into());
+        assert!(matches!(trouble(&region("127.0.0.1"), &reset), Trouble::Interrupted(_)));
+    }
+}

@@ -1,0 +1,170 @@
+//! The command line. Everything but `up` speaks the public APIs of a running world, so whatever it does others can do.
+
+mod c2d;
+mod config_file;
+mod confirm;
+mod consumer_group;
+mod device;
+mod events;
+mod failover;
+mod failover_view;
+mod failure;
+mod hosts;
+mod http;
+mod hub;
+mod json;
+mod management;
+mod mqtt;
+mod out;
+mod service;
+mod settings;
+mod simulate;
+mod stop;
+mod twin;
+mod up;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use failure::Failure;
+use http::Network;
+use out::{Format, Out};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const DATA_DEFAULT: &str = "castling-data";
+
+/// An IoT hub that you run yourself, in two paired regions, and that swaps the regions in one move.
+///
+/// `castling up` runs a small world in this process: four regions, each with its own address, data folder and listeners. All
+/// other commands speak to a running world over its public APIs.
+#[derive(Parser)]
+#[command(name = "castling", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  castling up                                          run a world; leave it running
+  castling hub create my-hub --location westus2        in another terminal
+  castling device simulate my-hub --devices 10
+  castling events tail my-hub
+  castling hub failover start my-hub                   swap its regions
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 check not ready for a failover, 4 refused by the service.";
+
+#[derive(Args, Clone, Debug)]
+struct Global {
+    /// Folder of the world [default: ./castling-data]
+    #[arg(long, global = true, env = "CASTLING_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// What to print: tables for people, JSON for programs
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// Print without colours (they are only used on a terminal, and not when NO_COLOR is set)
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a world of regions in this process until Ctrl-C
+    Up(up::Up),
+    /// Create, show and fail over hubs
+    #[command(subcommand)]
+    Hub(hub::Hub),
+    /// Create devices, show them, and send as them
+    #[command(subcommand)]
+    Device(device::Device),
+    /// Send messages to devices
+    #[command(subcommand)]
+    C2d(c2d::C2d),
+    /// Show and change device twins
+    #[command(subcommand)]
+    Twin(twin::Twin),
+    /// Read what devices sent
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Print lines for a hosts file, for clients that must find hubs by name
+    #[command(after_help = "Example:\n  castling hosts | sudo tee -a /etc/hosts")]
+    Hosts,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  castling completions bash > ~/.local/share/bash-completion/completions/castling")]
+    Completions { shell: Shell },
+}
+
+impl Global {
+    fn folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT))
+    }
+}
+
+/// What every command that speaks to a world needs.
+struct Context {
+    network: Network,
+    out: Out,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.lines() {
+                eprintln!("{}", out::printable(&line));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Out::new(cli.global.output, cli.global.no_color);
+    let open = || Ok::<_, Failure>(Context { network: Network::open(&cli.global.folder())?, out });
+    match cli.command {
+        Command::Up(up) => up::run(&up, &cli.global, &out),
+        Command::Hub(command) => hub::run(&command, &open()?),
+        Command::Device(command) => device::run(&command, &open()?),
+        Command::C2d(command) => c2d::run(&command, &open()?),
+        Command::Twin(command) => twin::run(&command, &open()?),
+        Command::Events(command) => events::run(&command, &open()?),
+        Command::Hosts => hosts::run(&open()?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "castling", &mut script);
+            out.line(String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some() || command.get_name() == "help", "{path} has no help");
+            for arg in command.get_arguments() {
+                let known = arg.get_help().is_some() || arg.is_positional();
+                assert!(known, "{path}: {} has no help", arg.get_id());
+            }
+            command.get_subcommands().for_each(|sub| check(sub, &path));
+        }
+        check(&Cli::command(), "");
+    }
+
+    #[test]
+    fn the_help_names_the_exit_codes() {
+        assert!(EXAMPLES.contains(failure::EXIT_CODES));
+    }
+}

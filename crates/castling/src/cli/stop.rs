@@ -1,0 +1,52 @@
+//! Being asked to stop: Ctrl-C, SIGTERM, SIGHUP.
+
+use super::failure::Failure;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Waits for any of the signals that mean "end".
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> Result<Signals, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")));
+        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, hang_up: listen(SignalKind::hangup())? })
+    }
+
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+/// A flag that a signal raises, for commands without a runtime.
+///
+/// # Errors
+/// When the system refuses.
+pub fn flag() -> Result<Arc<AtomicBool>, Failure> {
+    let raised = Arc::new(AtomicBool::new(false));
+    let flag = raised.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    // Ends with the process: there is nothing to wait for.
+    std::thread::spawn(move || {
+        runtime.block_on(signals.received());
+        flag.store(true, Ordering::Relaxed);
+    });
+    Ok(raised)
+}

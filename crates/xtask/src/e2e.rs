@@ -1,0 +1,78 @@
+//! `e2e NAME`: unmodified clients against the real binary. The scenarios are Python files in e2e/, one per name.
+
+use crate::{python, shell};
+use std::process::Command;
+
+const NAMES: [&str; 3] = ["tutorial", "fifty", "kill"];
+
+/// Builds what the scenarios start, then runs one.
+///
+/// # Errors
+/// When the name is unknown, a build fails or the scenario does.
+pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
+    known(name)?;
+    python::find()?;
+    build()?;
+    run_built(name, arguments)
+}
+
+/// The server as the README starts it, and the load generator.
+///
+/// # Errors
+/// When the build fails.
+pub fn build() -> Result<(), String> {
+    shell::run(&mut shell::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "castling",
+        "--package",
+        "castling-bench",
+    ]))
+}
+
+/// Runs a scenario with the binaries of [`build`].
+///
+/// # Errors
+/// When it fails; it has said why.
+pub fn run_built(name: &str, arguments: &[&str]) -> Result<(), String> {
+    known(name)?;
+    let python = python::environment()?;
+    let mut command = script(&python, name);
+    shell::run(command.args(arguments)).map_err(|_| {
+        format!(
+            "e2e {name} did not pass; run it again with `cargo xtask e2e {name}{}`",
+            arguments
+                .iter()
+                .map(|word| format!(" {word}"))
+                .collect::<String>()
+        )
+    })
+}
+
+fn known(name: &str) -> Result<(), String> {
+    if NAMES.contains(&name) {
+        return Ok(());
+    }
+    Err(format!(
+        "there is no end-to-end scenario `{name}`; there are: {}",
+        NAMES.join(", ")
+    ))
+}
+
+/// A file of e2e/ with the paths it needs.
+pub fn script(python: &std::path::Path, name: &str) -> Command {
+    let release = shell::target().join("release");
+    let mut command = Command::new(python);
+    command
+        .arg(shell::root().join("e2e").join(format!("{name}.py")))
+        .current_dir(shell::root())
+        .env("PYTHONUNBUFFERED", "1")
+        .env("CASTLING_BIN", release.join("castling"))
+        .env("CASTLING_BENCH_BIN", release.join("castling-bench"))
+        .env("CASTLING_SCRATCH", shell::target().join("e2e").join("runs"));
+    for name in python::TRUST_VARIABLES {
+        command.env_remove(name);
+    }
+    command
+}
