@@ -24,7 +24,11 @@ pub trait Backend: Send + Sync + 'static {
     /// This region's copy of the control plane's state. Served always, also during a failover.
     fn state(&self) -> Arc<State>;
     /// Proposes a command through the leader, waits until this region's copy has it too, gives the answer.
-    fn submit(&self, by: String, command: Command) -> BoxFuture<'_, Result<Answer, ControlUnavailable>>;
+    fn submit(
+        &self,
+        by: String,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Answer, ControlUnavailable>>;
     /// The dry run: the same checks as a failover's first step. Changes nothing.
     fn check(&self, hub: HubId) -> BoxFuture<'_, Result<CheckReport, ControlUnavailable>>;
     /// Live figures of a hub from its primary.

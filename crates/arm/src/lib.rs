@@ -1,8 +1,126 @@
-//! The management API.
+//! The management API that `az` and the Azure management SDKs speak: subscriptions, resource groups, IoT hubs, failovers.
+//!
+//! The way of a request: [`handle`] → `routes` (which operation) → `auth` (whose token) → a resource's file (ask the control
+//! plane, answer). Reads are answered from this region's copy of the control plane and wait for nobody; writes are commands
+//! to its leader. Long-running operations follow control-plane notes section 6.
+
 pub mod backend;
 pub mod tokens;
 
-/// The management API as a router.
-pub fn router(_backend: std::sync::Arc<dyn backend::Backend>, _tokens: std::sync::Arc<tokens::TokenAuthority>) -> axum::Router {
-    axum::Router::new()
+mod answer;
+mod auth;
+mod call;
+mod check_name;
+mod consumer_groups;
+mod durations;
+mod failover;
+mod failovers;
+mod failure;
+mod figures;
+mod groups;
+mod hub_body;
+mod hub_request;
+mod hubs;
+mod identity;
+mod ids;
+mod metadata;
+mod operations;
+mod policies;
+mod providers;
+mod resources;
+mod routes;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+use answer::Outcome;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use backend::Backend;
+use call::Call;
+use failure::Failure;
+use routes::{Found, Handler};
+use std::sync::Arc;
+use std::time::Duration;
+use tokens::TokenAuthority;
+use types::limits;
+
+/// A little shorter than the server's own, so that the answer has this API's form.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::HTTP_REQUEST_TIMEOUT_MS - 1_000);
+
+/// What every request shares.
+pub(crate) struct Api {
+    pub backend: Arc<dyn Backend>,
+    pub tokens: Arc<TokenAuthority>,
+}
+
+/// The management API of a region. Routes merged into it take precedence; they must not have a fallback of their own.
+pub fn router(backend: Arc<dyn Backend>, tokens: Arc<TokenAuthority>) -> Router {
+    Router::new()
+        .fallback(handle)
+        .with_state(Arc::new(Api { backend, tokens }))
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let ids = ids::RequestIds::of(&parts.headers);
+    let what = format!("{} {}", parts.method, parts.uri.path());
+    let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, serve(api, parts, body)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            "The request took too long. It may have been carried out.",
+        )),
+    };
+    let mut response = outcome.unwrap_or_else(|failure| {
+        tracing::debug!(request = %ids.request, %what, code = %failure.code, why = %failure.message, "refused");
+        failure.into_response()
+    });
+    ids.write(response.headers_mut());
+    response
+}
+
+async fn serve(api: Arc<Api>, parts: Parts, body: Body) -> Outcome {
+    let host = call::authority(&parts)?;
+    let segments = routes::segments(parts.uri.path())?;
+    let found = routes::find(parts.method.as_str(), &segments);
+    let state = api.backend.state();
+    let now = api.backend.now();
+    // Who is not known learns nothing about what is there.
+    let by = match &found {
+        Found::Route(route, _) if matches!(route.handler, Handler::Open(_)) => String::new(),
+        _ => auth::client(&api, &state, &parts.headers, &host, now)?,
+    };
+    let (route, params) = match found {
+        Found::Route(route, params) => (route, params),
+        Found::OtherMethods(allowed) => return Err(failure::wrong_method(&parts, &allowed)),
+        Found::Nothing => return Err(failure::nothing_there(&parts, &segments)),
+    };
+    let open = matches!(route.handler, Handler::Open(_));
+    let body = call::read_body(body, &parts.headers, open).await?;
+    let call = Call {
+        api,
+        state,
+        now,
+        host,
+        params,
+        query: call::query(parts.uri.query().unwrap_or_default()),
+        headers: parts.headers,
+        body,
+        by,
+    };
+    if route.versioned {
+        call.api_version()?;
+    }
+    tracing::trace!(permission = route.permission, by = %call.by, "management request");
+    match route.handler {
+        Handler::Open(answer) | Handler::Read(answer) => answer(&call),
+        Handler::Act(act) => act(call).await,
+        Handler::Missing(operation) => Err(failure::not_implemented(operation)),
+    }
 }

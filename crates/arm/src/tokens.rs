@@ -6,6 +6,7 @@ mod attempts;
 mod claims;
 mod key_file;
 
+pub(crate) use claims::issuer;
 pub use claims::{Claims, TokenError};
 
 use attempts::Attempts;
@@ -142,10 +143,7 @@ impl TokenAuthority {
         secret: &str,
         now: UnixMillis,
     ) -> Result<(), SecretError> {
-        let mut attempts = self
-            .attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if attempts.exhausted(&principal.client_id, now) {
             return Err(SecretError::TooManyAttempts);
         }

@@ -1,6 +1,6 @@
 //! What happened in a run, as the checkers read it. Recorded by the simulator, judged elsewhere.
 
-use control::model::{OperationStatus, StepName};
+use control::model::OperationStatus;
 use std::hash::{Hash, Hasher};
 use types::{Epoch, ErrorCode, Lsn, PartitionKey, Sequence, UnixMillis};
 
@@ -97,9 +97,9 @@ pub enum Entry {
     /// A consumer goes on at `next`; `None`: at the oldest event.
     Positioned { consumer: u32, at: PartitionKey, next: Option<u64> },
     Asked { operation: String },
-    Step { operation: String, step: StepName, ended: bool },
+    Step { operation: String, step: &'static str, ended: bool },
     Committed { operation: String, epoch: Epoch },
-    Ended { operation: String, status: OperationStatus },
+    Ended { operation: String, status: &'static str },
     /// A dry run and the real checks that came after it; `changed`: something happened between them.
     DryRun { operation: String, ready: bool, real: bool, changed: bool, why: String },
     /// Something was broken or healed.

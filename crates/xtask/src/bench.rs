@@ -15,24 +15,11 @@ pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
     }
     python::find()?;
     e2e::build()?;
-    shell::run(&mut shell::cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "castling-store",
-        "--example",
-        "commit_rate",
-    ]))?;
     let python = python::environment()?;
-    let release = shell::target().join("release");
     let mut command = e2e::script(&python, "bench");
     command
         .arg(name)
         .args(arguments)
-        .env(
-            "CASTLING_COMMIT_RATE_BIN",
-            release.join("examples").join("commit_rate"),
-        )
         .env("CASTLING_BENCH_OUT", shell::target().join("bench"));
     shell::run(&mut command).map_err(|_| format!("bench {name} did not end well"))
 }

@@ -12,8 +12,8 @@ const STAMP: &str = "requirements.installed";
 /// # Errors
 /// One line that says what is missing and how to get it.
 pub fn find() -> Result<PathBuf, String> {
-    let python =
-        shell::which("python3").ok_or_else(|| format!("python3 (3.9 or newer) is missing; {HOW}"))?;
+    let python = shell::which("python3")
+        .ok_or_else(|| format!("python3 (3.9 or newer) is missing; {HOW}"))?;
     let version = shell::output(
         &python,
         &["-c", "import sys; print(sys.version_info >= (3, 9))"],
@@ -52,7 +52,11 @@ pub fn environment() -> Result<PathBuf, String> {
             .args(["-m", "pip", "install", "--quiet", "--requirement"])
             .arg(&requirements),
     )
-    .map_err(|why| format!("{why} (the packages come from the Python package index, which must be reachable once)"))?;
+    .map_err(|why| {
+        format!(
+            "{why} (the packages come from the Python package index, which must be reachable once)"
+        )
+    })?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
 }

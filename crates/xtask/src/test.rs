@@ -66,7 +66,10 @@ fn tools() -> Result<(), String> {
         let found = shell::cargo(&[name, "--version"]).output();
         match found {
             Ok(output) if output.status.success() => Ok(()),
-            _ => Err(format!("cargo {name} is missing; get it with `rustup component add {}`", if name == "fmt" { "rustfmt" } else { name })),
+            _ => Err(format!(
+                "cargo {name} is missing; get it with `rustup component add {}`",
+                if name == "fmt" { "rustfmt" } else { name }
+            )),
         }
     };
     component("fmt")?;

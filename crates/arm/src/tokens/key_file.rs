@@ -19,9 +19,8 @@ const BYTES_MAX: u64 = 4096;
 /// # Errors
 /// With the path and a sentence for the operator.
 pub(super) fn load_or_make(path: &Path, random: &SystemRandom) -> Result<Vec<u8>, String> {
-    let fail = |what: &str, error: &dyn std::fmt::Display| {
-        format!("{what} {}: {error}", path.display())
-    };
+    let fail =
+        |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", path.display());
     match File::open(path) {
         Ok(file) => load(path, file),
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -20,13 +20,18 @@ impl ConfigFile {
     /// All mistakes, each with file and line.
     pub fn read(path: &Path) -> Result<ConfigFile, String> {
         let name = path.display();
-        let size = std::fs::metadata(path).map_err(|error| format!("{name}: {error}"))?.len();
+        let size = std::fs::metadata(path)
+            .map_err(|error| format!("{name}: {error}"))?
+            .len();
         if size > FILE_BYTES_MAX {
             return Err(format!("{name}: it is larger than 1 MiB"));
         }
         let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
         ConfigFile::parse(&text).map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(|(line, why)| format!("{name}:{line}: {why}")).collect();
+            let lines: Vec<String> = mistakes
+                .iter()
+                .map(|(line, why)| format!("{name}:{line}: {why}"))
+                .collect();
             lines.join("\n")
         })
     }
@@ -56,7 +61,11 @@ impl ConfigFile {
                 mistakes.push((number, why));
             }
         }
-        if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
+        if mistakes.is_empty() {
+            Ok(file)
+        } else {
+            Err(mistakes)
+        }
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -66,7 +75,9 @@ impl ConfigFile {
         }
         match self.settings.set(key, value) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(format!("`{key}` is not a setting; the settings are the long flags of `castling up --help`")),
+            Ok(false) => Err(format!(
+                "`{key}` is not a setting; the settings are the long flags of `castling up --help`"
+            )),
             Err(why) => Err(format!("{key}: {why}")),
         }
     }
@@ -76,14 +87,22 @@ impl ConfigFile {
 fn value_of(text: &str) -> Result<String, String> {
     let text = text.trim();
     let (value, rest) = match text.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"').ok_or("the closing quote is missing")?,
-        None => text.split_once('#').map_or((text, ""), |(value, _)| (value, "")),
+        Some(quoted) => quoted
+            .split_once('"')
+            .ok_or("the closing quote is missing")?,
+        None => text
+            .split_once('#')
+            .map_or((text, ""), |(value, _)| (value, "")),
     };
     let rest = rest.trim();
     if !rest.is_empty() && !rest.starts_with('#') {
         return Err(format!("`{rest}` stands behind the value"));
     }
-    let value = if text.starts_with('"') { value } else { value.trim() };
+    let value = if text.starts_with('"') {
+        value
+    } else {
+        value.trim()
+    };
     if value.is_empty() {
         return Err("the value is missing".into());
     }

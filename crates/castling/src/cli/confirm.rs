@@ -12,13 +12,19 @@ pub fn confirm(name: &str, yes: Option<&str>, question: &str) -> Result<(), Fail
         return check(name, given);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("nobody can be asked here: confirm with --yes {name}")));
+        return Err(Failure::Usage(format!(
+            "nobody can be asked here: confirm with --yes {name}"
+        )));
     }
     let mut ask = std::io::stderr();
-    let asked = write!(ask, "{question}\nType the hub's name to go on: ").and_then(|()| ask.flush());
+    let asked =
+        write!(ask, "{question}\nType the hub's name to go on: ").and_then(|()| ask.flush());
     asked.map_err(Failure::failed)?;
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(Failure::failed)?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(Failure::failed)?;
     check(name, line.trim())
 }
 
@@ -26,7 +32,9 @@ fn check(name: &str, given: &str) -> Result<(), Failure> {
     if given.eq_ignore_ascii_case(name) {
         return Ok(());
     }
-    Err(Failure::Usage(format!("`{given}` is not the hub's name `{name}`; nothing was done")))
+    Err(Failure::Usage(format!(
+        "`{given}` is not the hub's name `{name}`; nothing was done"
+    )))
 }
 
 #[cfg(test)]
@@ -36,7 +44,13 @@ mod tests {
     #[test]
     fn only_the_right_name_confirms() {
         assert!(confirm("my-hub", Some("My-Hub"), "").is_ok());
-        assert!(matches!(confirm("my-hub", Some("other"), ""), Err(Failure::Usage(_))));
-        assert!(matches!(confirm("my-hub", Some(""), ""), Err(Failure::Usage(_))));
+        assert!(matches!(
+            confirm("my-hub", Some("other"), ""),
+            Err(Failure::Usage(_))
+        ));
+        assert!(matches!(
+            confirm("my-hub", Some(""), ""),
+            Err(Failure::Usage(_))
+        ));
     }
 }

@@ -1,9 +1,9 @@
 //! How a command ends when it does not succeed, and the exit code of each way.
 
 use std::fmt;
-use std::process::ExitCode;
 
-/// Shown in `--help`.
+/// Stands in `--help`.
+#[cfg(test)]
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 check not ready for a failover, 4 refused by the service.";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +34,14 @@ impl Failure {
         Failure::Failed(text.to_string())
     }
 
-    pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub fn exit_code(&self) -> u8 {
+        match self {
             Failure::OutputClosed => 0,
             Failure::Failed(_) => 1,
             Failure::Usage(_) => 2,
             Failure::NotReady => 3,
             Failure::Refused(_) => 4,
-        })
+        }
     }
 
     /// The lines for standard error; empty when everything was said.
@@ -51,7 +51,12 @@ impl Failure {
             Failure::NotReady | Failure::OutputClosed => Vec::new(),
             Failure::Refused(refused) => {
                 let mut lines = vec![format!("refused: {}: {}", refused.code, refused.message)];
-                lines.extend(refused.earliest.as_ref().map(|time| format!("earliest: {time}")));
+                lines.extend(
+                    refused
+                        .earliest
+                        .as_ref()
+                        .map(|time| format!("earliest: {time}")),
+                );
                 lines
             }
         }
@@ -70,8 +75,18 @@ mod tests {
 
     #[test]
     fn a_refusal_names_code_message_and_earliest_time() {
-        let refused = Refused { code: "FailoverTooSoon".into(), message: "wait".into(), earliest: Some("2026-01-01T00:00:00Z".into()) };
+        let refused = Refused {
+            code: "FailoverTooSoon".into(),
+            message: "wait".into(),
+            earliest: Some("2026-01-01T00:00:00Z".into()),
+        };
         let lines = Failure::Refused(refused).lines();
-        assert_eq!(lines, ["refused: FailoverTooSoon: wait", "earliest: 2026-01-01T00:00:00Z"]);
+        assert_eq!(
+            lines,
+            [
+                "refused: FailoverTooSoon: wait",
+                "earliest: 2026-01-01T00:00:00Z"
+            ]
+        );
     }
 }

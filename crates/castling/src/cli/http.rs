@@ -62,7 +62,8 @@ impl Answer {
         if self.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&self.body).map_err(|error| Failure::Failed(format!("the answer is not JSON: {error}")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::Failed(format!("the answer is not JSON: {error}")))
     }
 }
 
@@ -78,8 +79,12 @@ pub enum Trouble {
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Failure {
         Failure::Failed(match trouble {
-            Trouble::Unreachable(why) => format!("no region answers ({why}); is `castling up` still running?"),
-            Trouble::Interrupted(why) => format!("the connection broke before the answer came ({why}); it may have been carried out"),
+            Trouble::Unreachable(why) => {
+                format!("no region answers ({why}); is `castling up` still running?")
+            }
+            Trouble::Interrupted(why) => format!(
+                "the connection broke before the answer came ({why}); it may have been carried out"
+            ),
         })
     }
 }
@@ -104,7 +109,11 @@ impl Network {
     /// With what to do about it.
     pub fn open(data: &Path) -> Result<Network, Failure> {
         let known = Known::of(UpFile::read(data)?)?;
-        Ok(Network { data: data.to_owned(), state: RwLock::new(Arc::new(known)), preferred: AtomicUsize::new(0) })
+        Ok(Network {
+            data: data.to_owned(),
+            state: RwLock::new(Arc::new(known)),
+            preferred: AtomicUsize::new(0),
+        })
     }
 
     /// What the world told about itself when it was last asked.
@@ -113,16 +122,23 @@ impl Network {
     }
 
     fn known(&self) -> Arc<Known> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Looks again where the world is: ports and certificates may be others after a restart.
-    fn look_again(&self) -> bool {
-        let Ok(up) = UpFile::read(&self.data) else { return false };
+    pub fn look_again(&self) -> bool {
+        let Ok(up) = UpFile::read(&self.data) else {
+            return false;
+        };
         if up.pid == self.known().up.pid {
             return false;
         }
-        let Ok(known) = Known::of(up) else { return false };
+        let Ok(known) = Known::of(up) else {
+            return false;
+        };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
         true
     }
@@ -150,7 +166,9 @@ impl Network {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(Trouble::Interrupted(why)) if request.method != Method::GET => return Err(Trouble::Interrupted(why)),
+                Err(Trouble::Interrupted(why)) if request.method != Method::GET => {
+                    return Err(Trouble::Interrupted(why));
+                }
                 Err(why) => trouble = why,
             }
         }
@@ -161,22 +179,32 @@ impl Network {
 impl Known {
     fn of(up: UpFile) -> Result<Known, Failure> {
         let roots = roots(Path::new(&up.ca_file))?;
-        let agents = up.regions.iter().map(|region| Ok(agent(address(region)?, roots.clone()))).collect::<Result<_, Failure>>()?;
+        let agents = up
+            .regions
+            .iter()
+            .map(|region| Ok(agent(address(region)?, roots.clone())))
+            .collect::<Result<_, Failure>>()?;
         Ok(Known { up, agents })
     }
 }
 
 /// The certificates of a PEM file.
 pub fn pem_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
-    let text = std::fs::read(path).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let text = std::fs::read(path)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     let mut found = Vec::new();
     for item in parse_pem(&text) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))? {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?
+        {
             found.push(certificate.to_owned());
         }
     }
     if found.is_empty() {
-        return Err(Failure::Failed(format!("{} has no certificate", path.display())));
+        return Err(Failure::Failed(format!(
+            "{} has no certificate",
+            path.display()
+        )));
     }
     Ok(found)
 }
@@ -187,7 +215,10 @@ fn roots(path: &Path) -> Result<RootCerts, Failure> {
 
 /// Where a region is reached from this machine.
 pub fn address(region: &UpRegion) -> Result<IpAddr, Failure> {
-    let address: IpAddr = region.address.parse().map_err(|_| Failure::Failed(format!("up.json: `{}` is not an address", region.address)))?;
+    let address: IpAddr = region
+        .address
+        .parse()
+        .map_err(|_| Failure::Failed(format!("up.json: `{}` is not an address", region.address)))?;
     Ok(match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -200,7 +231,12 @@ pub fn address(region: &UpRegion) -> Result<IpAddr, Failure> {
 struct Fixed(IpAddr);
 
 impl Resolver for Fixed {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut found = self.empty();
         found.push(SocketAddr::new(self.0, uri.port_u16().unwrap_or(443)));
         Ok(found)
@@ -208,7 +244,10 @@ impl Resolver for Fixed {
 }
 
 fn agent(address: IpAddr, roots: RootCerts) -> Agent {
-    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(link::tls::provider()).build();
+    let tls = TlsConfig::builder()
+        .root_certs(roots)
+        .unversioned_rustls_crypto_provider(link::tls::provider())
+        .build();
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -227,12 +266,18 @@ fn agent(address: IpAddr, roots: RootCerts) -> Agent {
 
 fn send_once(agent: &Agent, region: &UpRegion, request: &Request) -> Result<Answer, Trouble> {
     let url = url(region, request)?;
-    let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
+    let mut builder = ureq::http::Request::builder()
+        .method(request.method.clone())
+        .uri(url);
     for (name, value) in &request.headers {
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Trouble::Unreachable(format!("the value of {name} has a control character")))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+            Trouble::Unreachable(format!("the value of {name} has a control character"))
+        })?;
         builder = builder.header(name, value);
     }
-    let unfit = |error: ureq::http::Error| Trouble::Unreachable(format!("the request cannot be written: {error}"));
+    let unfit = |error: ureq::http::Error| {
+        Trouble::Unreachable(format!("the request cannot be written: {error}"))
+    };
     let body = request.body.clone();
     let carries = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
     let sent = match body {
@@ -240,9 +285,17 @@ fn send_once(agent: &Agent, region: &UpRegion, request: &Request) -> Result<Answ
         body => agent.run(builder.body(body.unwrap_or_default()).map_err(unfit)?),
     };
     let mut response = sent.map_err(|error| trouble(region, &error))?;
-    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_vec();
     let body = body.map_err(|error| Trouble::Interrupted(format!("{}: {error}", region.name)))?;
-    Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    Ok(Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body,
+    })
 }
 
 fn url(region: &UpRegion, request: &Request) -> Result<String, Trouble> {
@@ -255,7 +308,12 @@ fn url(region: &UpRegion, request: &Request) -> Result<String, Trouble> {
         None => match address(region) {
             Ok(IpAddr::V6(address)) => format!("[{address}]"),
             Ok(address) => address.to_string(),
-            Err(_) => return Err(Trouble::Unreachable(format!("`{}` is not an address", region.address))),
+            Err(_) => {
+                return Err(Trouble::Unreachable(format!(
+                    "`{}` is not an address",
+                    region.address
+                )));
+            }
         },
     };
     Ok(format!("https://{host}:{port}{}", request.path_and_query))
@@ -264,12 +322,27 @@ fn url(region: &UpRegion, request: &Request) -> Result<String, Trouble> {
 fn trouble(region: &UpRegion, error: &ureq::Error) -> Trouble {
     let text = format!("{} at {}: {error}", region.name, region.address);
     let unreachable = match error {
-        ureq::Error::Io(error) => matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable),
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::AddrNotAvailable
+        ),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => true,
-        ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+        ureq::Error::ConnectionFailed
+        | ureq::Error::HostNotFound
+        | ureq::Error::Tls(_)
+        | ureq::Error::Rustls(_)
+        | ureq::Error::BadUri(_)
+        | ureq::Error::Http(_) => true,
         _ => false,
     };
-    if unreachable { Trouble::Unreachable(text) } else { Trouble::Interrupted(text) }
+    if unreachable {
+        Trouble::Unreachable(text)
+    } else {
+        Trouble::Interrupted(text)
+    }
 }
 
 #[cfg(test)]
@@ -277,27 +350,63 @@ mod tests {
     use super::*;
 
     fn region(address: &str) -> UpRegion {
-        UpRegion { name: "westus2".into(), address: address.into(), https_port: 8443, mqtt_port: 8883, amqp_port: None, management_port: 8444, plain_mqtt_port: None }
+        UpRegion {
+            name: "westus2".into(),
+            address: address.into(),
+            https_port: 8443,
+            mqtt_port: 8883,
+            amqp_port: None,
+            management_port: 8444,
+            plain_mqtt_port: None,
+        }
     }
 
     fn check_url(address: &str, door: Door, host: Option<&str>, expected: &str) {
-        let request = Request { method: Method::GET, door, host: host.map(str::to_owned), path_and_query: "/x?y=1".into(), headers: Vec::new(), body: None };
+        let request = Request {
+            method: Method::GET,
+            door,
+            host: host.map(str::to_owned),
+            path_and_query: "/x?y=1".into(),
+            headers: Vec::new(),
+            body: None,
+        };
         assert_eq!(url(&region(address), &request).unwrap(), expected);
     }
 
     #[test]
     fn urls_name_the_hub_or_the_address() {
-        check_url("127.0.0.2", Door::Https, Some("h.castling.localhost"), "https://h.castling.localhost:8443/x?y=1");
-        check_url("127.0.0.2", Door::Management, None, "https://127.0.0.2:8444/x?y=1");
-        check_url("0.0.0.0", Door::Management, None, "https://127.0.0.1:8444/x?y=1");
+        check_url(
+            "127.0.0.2",
+            Door::Https,
+            Some("h.castling.localhost"),
+            "https://h.castling.localhost:8443/x?y=1",
+        );
+        check_url(
+            "127.0.0.2",
+            Door::Management,
+            None,
+            "https://127.0.0.2:8444/x?y=1",
+        );
+        check_url(
+            "0.0.0.0",
+            Door::Management,
+            None,
+            "https://127.0.0.1:8444/x?y=1",
+        );
         check_url("::1", Door::Management, None, "https://[::1]:8444/x?y=1");
     }
 
     #[test]
     fn a_refused_connection_means_that_nothing_was_sent() {
         let refused = ureq::Error::Io(ErrorKind::ConnectionRefused.into());
-        assert!(matches!(trouble(&region("127.0.0.1"), &refused), Trouble::Unreachable(_)));
+        assert!(matches!(
+            trouble(&region("127.0.0.1"), &refused),
+            Trouble::Unreachable(_)
+        ));
         let reset = ureq::Error::Io(ErrorKind::ConnectionReset.into());
-        assert!(matches!(trouble(&region("127.0.0.1"), &reset), Trouble::Interrupted(_)));
+        assert!(matches!(
+            trouble(&region("127.0.0.1"), &reset),
+            Trouble::Interrupted(_)
+        ));
     }
 }

@@ -34,19 +34,29 @@ pub struct HubResource {
 
 impl HubResource {
     fn new(document: Value) -> HubResource {
-        HubResource { name: text(&document, "name"), path: text(&document, "id"), document }
+        HubResource {
+            name: text(&document, "name"),
+            path: text(&document, "id"),
+            document,
+        }
     }
 
     /// The region in a role, in the form of the catalogue's names.
     pub fn region(&self, role: &str) -> Option<String> {
-        let found = items(&self.document, "properties.locations").iter().find(|location| text(location, "role").eq_ignore_ascii_case(role))?;
+        let found = items(&self.document, "properties.locations")
+            .iter()
+            .find(|location| text(location, "role").eq_ignore_ascii_case(role))?;
         Some(region_key(&text(found, "location")))
     }
 
     pub fn host_name(&self) -> Result<String, Failure> {
         let host = text(&self.document, "properties.hostName");
         if host.is_empty() {
-            return Err(Failure::Failed(format!("hub `{}` is {} and has no host name yet", self.name, text(&self.document, "properties.state"))));
+            return Err(Failure::Failed(format!(
+                "hub `{}` is {} and has no host name yet",
+                self.name,
+                text(&self.document, "properties.state")
+            )));
         }
         Ok(host)
     }
@@ -54,12 +64,19 @@ impl HubResource {
 
 /// `West US 2` as `westus2`.
 pub fn region_key(display_name: &str) -> String {
-    display_name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
+    display_name
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .collect::<String>()
+        .to_ascii_lowercase()
 }
 
 impl<'a> Management<'a> {
     pub fn new(network: &'a Network) -> Self {
-        Management { network, token: Mutex::new(None) }
+        Management {
+            network,
+            token: Mutex::new(None),
+        }
     }
 
     pub fn subscription_path(&self) -> String {
@@ -67,7 +84,11 @@ impl<'a> Management<'a> {
     }
 
     pub fn group_path(&self, group: &str) -> String {
-        format!("{}/resourceGroups/{}", self.subscription_path(), percent::encode(group))
+        format!(
+            "{}/resourceGroups/{}",
+            self.subscription_path(),
+            percent::encode(group)
+        )
     }
 
     /// Asks, and takes any answer.
@@ -85,9 +106,18 @@ impl<'a> Management<'a> {
     ///
     /// # Errors
     /// [`Failure::Refused`] with code and message of the service; [`Failure::Failed`] for what is not there.
-    pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    pub fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
         let answer = self.ask(method, path, body)?;
-        if answer.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.is_success() {
+            Ok(answer)
+        } else {
+            Err(refusal(&answer))
+        }
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -109,8 +139,15 @@ impl<'a> Management<'a> {
     }
 
     pub fn hubs(&self) -> Result<Vec<HubResource>, Failure> {
-        let path = format!("{}/providers/Microsoft.Devices/IotHubs", self.subscription_path());
-        Ok(self.list(&path)?.into_iter().map(HubResource::new).collect())
+        let path = format!(
+            "{}/providers/Microsoft.Devices/IotHubs",
+            self.subscription_path()
+        );
+        Ok(self
+            .list(&path)?
+            .into_iter()
+            .map(HubResource::new)
+            .collect())
     }
 
     /// # Errors
@@ -121,8 +158,14 @@ impl<'a> Management<'a> {
             return Ok(found.clone());
         }
         let names: Vec<&str> = hubs.iter().map(|hub| hub.name.as_str()).collect();
-        let there = if names.is_empty() { "there are none; make one with `castling hub create`".to_owned() } else { format!("hubs here: {}", names.join(", ")) };
-        Err(Failure::Failed(format!("no hub is named `{name}`; {there}")))
+        let there = if names.is_empty() {
+            "there are none; make one with `castling hub create`".to_owned()
+        } else {
+            format!("hubs here: {}", names.join(", "))
+        };
+        Err(Failure::Failed(format!(
+            "no hub is named `{name}`; {there}"
+        )))
     }
 
     /// A policy with its keys.
@@ -144,7 +187,9 @@ impl<'a> Management<'a> {
             let ended = match (&status_path, &location) {
                 (Some(path), _) => operation_end(&self.get(path)?)?,
                 (None, Some(path)) => self.call(Method::GET, path, None)?.status != 202,
-                (None, None) => operation_end(&json!({ "status": text(&self.get(resource)?, "properties.provisioningState") }))?,
+                (None, None) => operation_end(
+                    &json!({ "status": text(&self.get(resource)?, "properties.provisioningState") }),
+                )?,
             };
             if ended {
                 bar.finish_and_clear();
@@ -152,11 +197,23 @@ impl<'a> Management<'a> {
             }
             std::thread::sleep(POLL);
         }
-        Err(Failure::Failed(format!("{what} takes longer than {} s; look again later", OPERATION_PATIENCE.as_secs())))
+        Err(Failure::Failed(format!(
+            "{what} takes longer than {} s; look again later",
+            OPERATION_PATIENCE.as_secs()
+        )))
     }
 
-    fn ask_with(&self, token: &str, method: &Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        let mut headers = vec![("authorization".to_owned(), format!("Bearer {token}")), ("accept".to_owned(), "application/json".to_owned())];
+    fn ask_with(
+        &self,
+        token: &str,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let mut headers = vec![
+            ("authorization".to_owned(), format!("Bearer {token}")),
+            ("accept".to_owned(), "application/json".to_owned()),
+        ];
         if body.is_some() {
             headers.push(("content-type".to_owned(), "application/json".to_owned()));
         }
@@ -179,7 +236,10 @@ impl<'a> Management<'a> {
             return Ok(token.clone());
         }
         let (token, life) = self.sign_in()?;
-        *kept = Some((token.clone(), Instant::now() + life.saturating_sub(TOKEN_MARGIN)));
+        *kept = Some((
+            token.clone(),
+            Instant::now() + life.saturating_sub(TOKEN_MARGIN),
+        ));
         Ok(token)
     }
 
@@ -190,30 +250,48 @@ impl<'a> Management<'a> {
     fn sign_in(&self) -> Result<(String, Duration), Failure> {
         let up = self.network.up();
         let scope = format!("{}/.default", up.management_url);
-        let form = [("client_id", up.client_id.as_str()), ("client_secret", &up.client_secret), ("grant_type", "client_credentials"), ("scope", &scope)];
-        let form: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", percent::encode(value))).collect();
+        let form = [
+            ("client_id", up.client_id.as_str()),
+            ("client_secret", &up.client_secret),
+            ("grant_type", "client_credentials"),
+            ("scope", &scope),
+        ];
+        let form: Vec<String> = form
+            .iter()
+            .map(|(name, value)| format!("{name}={}", percent::encode(value)))
+            .collect();
         let request = Request {
             method: Method::POST,
             door: Door::Management,
             host: None,
             path_and_query: format!("/{}/oauth2/v2.0/token", up.tenant),
-            headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
+            headers: vec![(
+                "content-type".into(),
+                "application/x-www-form-urlencoded".into(),
+            )],
             body: Some(form.join("&").into_bytes()),
         };
         let answer = self.network.send(&request)?;
         let document = answer.json()?;
         let token = text(&document, "access_token");
         if !answer.is_success() || token.is_empty() {
-            return Err(Failure::Failed(format!("signing in failed: {} {}", answer.status, text(&document, "error_description"))));
+            return Err(Failure::Failed(format!(
+                "signing in failed: {} {}",
+                answer.status,
+                text(&document, "error_description")
+            )));
         }
-        let life = at(&document, "expires_in").and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
+        let life = at(&document, "expires_in")
+            .and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
         Ok((token, Duration::from_secs(life.unwrap_or(300))))
     }
 }
 
 /// Path and query of an absolute address, without its api-version; `None` when it is none.
 fn local_path(address: &str) -> Option<String> {
-    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let rest = address
+        .strip_prefix("https://")
+        .or_else(|| address.strip_prefix("http://"));
     let path = match rest {
         Some(rest) => &rest[rest.find('/')?..],
         None if address.starts_with('/') => address,
@@ -236,10 +314,21 @@ fn operation_end(document: &Value) -> Result<bool, Failure> {
     if status.eq_ignore_ascii_case("Succeeded") {
         return Ok(true);
     }
-    if !["Failed", "Canceled", "Cancelled"].iter().any(|word| status.eq_ignore_ascii_case(word)) {
+    if !["Failed", "Canceled", "Cancelled"]
+        .iter()
+        .any(|word| status.eq_ignore_ascii_case(word))
+    {
         return Ok(false);
     }
-    Err(Failure::Failed(format!("{status}: {} {}", text(document, "error.code"), text(document, "error.message")).trim_end().to_owned()))
+    Err(Failure::Failed(
+        format!(
+            "{status}: {} {}",
+            text(document, "error.code"),
+            text(document, "error.message")
+        )
+        .trim_end()
+        .to_owned(),
+    ))
 }
 
 /// What an answer without success says.
@@ -248,17 +337,28 @@ pub fn refusal(answer: &Answer) -> Failure {
     let inner = document.get("error").unwrap_or(&document);
     let or = |text: String, other: String| if text.is_empty() { other } else { text };
     let code = or(text(inner, "code"), answer.status.to_string());
-    let message = or(text(inner, "message"), format!("the management API answered {}", answer.status));
+    let message = or(
+        text(inner, "message"),
+        format!("the management API answered {}", answer.status),
+    );
     if matches!(answer.status, 401 | 404) || answer.status >= 500 {
         return Failure::Failed(format!("{code}: {message}"));
     }
-    Failure::Refused(Refused { code, message, earliest: earliest(inner) })
+    Failure::Refused(Refused {
+        code,
+        message,
+        earliest: earliest(inner),
+    })
 }
 
 /// The earliest time a refusal names: a field of its own, or one of its details.
 fn earliest(error: &Value) -> Option<String> {
-    let direct = ["earliest", "earliestTime", "innererror.earliest"].iter().map(|path| text(error, path));
-    let infos = items(error, "additionalInfo").iter().chain(items(error, "details"));
+    let direct = ["earliest", "earliestTime", "innererror.earliest"]
+        .iter()
+        .map(|path| text(error, path));
+    let infos = items(error, "additionalInfo")
+        .iter()
+        .chain(items(error, "details"));
     let nested = infos.flat_map(|info| [text(info, "earliest"), text(info, "info.earliest")]);
     direct.chain(nested).find(|text| !text.is_empty())
 }
@@ -269,7 +369,10 @@ mod tests {
 
     #[test]
     fn addresses_of_operations_become_paths_of_any_region() {
-        assert_eq!(local_path("https://127.0.0.1:8444/a/b?x=1&y").as_deref(), Some("/a/b?x=1&y"));
+        assert_eq!(
+            local_path("https://127.0.0.1:8444/a/b?x=1&y").as_deref(),
+            Some("/a/b?x=1&y")
+        );
         assert_eq!(local_path(""), None);
         assert_eq!(local_path("https://host"), None);
     }
@@ -285,14 +388,17 @@ mod tests {
     fn operations_end_by_their_status() {
         assert_eq!(operation_end(&json!({"status": "Running"})), Ok(false));
         assert_eq!(operation_end(&json!({"status": "succeeded"})), Ok(true));
-        let failed = operation_end(&json!({"status": "Failed", "error": {"code": "C", "message": "m"}}));
+        let failed =
+            operation_end(&json!({"status": "Failed", "error": {"code": "C", "message": "m"}}));
         assert_eq!(failed, Err(Failure::Failed("Failed: C m".into())));
     }
 
     #[test]
     fn display_names_become_names_of_the_catalogue() {
-        let hub = HubResource::new(json!({"name": "h", "id": "/x", "properties": {"locations": [
-            {"location": "West Central US", "role": "primary"}, {"location": "West US 2", "role": "secondary"}]}}));
+        let hub = HubResource::new(
+            json!({"name": "h", "id": "/x", "properties": {"locations": [
+            {"location": "West Central US", "role": "primary"}, {"location": "West US 2", "role": "secondary"}]}}),
+        );
         assert_eq!(hub.region("primary").as_deref(), Some("westcentralus"));
         assert_eq!(hub.region("secondary").as_deref(), Some("westus2"));
         assert!(hub.host_name().is_err());
@@ -300,7 +406,11 @@ mod tests {
 
     #[test]
     fn the_earliest_time_is_found_wherever_it_stands() {
-        for error in [json!({"earliest": "t"}), json!({"details": [{"earliest": "t"}]}), json!({"additionalInfo": [{"info": {"earliest": "t"}}]})] {
+        for error in [
+            json!({"earliest": "t"}),
+            json!({"details": [{"earliest": "t"}]}),
+            json!({"additionalInfo": [{"info": {"earliest": "t"}}]}),
+        ] {
             assert_eq!(earliest(&error).as_deref(), Some("t"));
         }
         assert_eq!(earliest(&json!({})), None);

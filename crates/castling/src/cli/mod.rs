@@ -61,7 +61,14 @@ struct Global {
     #[arg(long, global = true, env = "CASTLING_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// What to print: tables for people, JSON for programs
-    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     output: Format,
     /// Print without colours (they are only used on a terminal, and not when NO_COLOR is set)
     #[arg(long, global = true)]
@@ -91,13 +98,17 @@ enum Command {
     #[command(after_help = "Example:\n  castling hosts | sudo tee -a /etc/hosts")]
     Hosts,
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  castling completions bash > ~/.local/share/bash-completion/completions/castling")]
+    #[command(
+        after_help = "Example:\n  castling completions bash > ~/.local/share/bash-completion/completions/castling"
+    )]
     Completions { shell: Shell },
 }
 
 impl Global {
     fn folder(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT))
+        self.data
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT))
     }
 }
 
@@ -109,21 +120,31 @@ struct Context {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            for line in failure.lines() {
-                eprintln!("{}", out::printable(&line));
-            }
-            failure.exit_code()
-        }
+    ExitCode::from(told(&run(Cli::parse())))
+}
+
+/// Ends the process with a command's outcome, without waiting for its threads.
+fn end(outcome: Result<(), Failure>) -> ! {
+    std::process::exit(told(&outcome).into())
+}
+
+/// Says on standard error why a command did not succeed; gives the exit code.
+fn told(outcome: &Result<(), Failure>) -> u8 {
+    let Err(failure) = outcome else { return 0 };
+    for line in failure.lines().iter().flat_map(|line| line.split('\n')) {
+        eprintln!("{}", out::printable(line));
     }
+    failure.exit_code()
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.global.output, cli.global.no_color);
-    let open = || Ok::<_, Failure>(Context { network: Network::open(&cli.global.folder())?, out });
+    let open = || {
+        Ok::<_, Failure>(Context {
+            network: Network::open(&cli.global.folder())?,
+            out,
+        })
+    };
     match cli.command {
         Command::Up(up) => up::run(&up, &cli.global, &out),
         Command::Hub(command) => hub::run(&command, &open()?),
@@ -153,7 +174,10 @@ mod tests {
     fn every_command_explains_itself() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
-            assert!(command.get_about().is_some() || command.get_name() == "help", "{path} has no help");
+            assert!(
+                command.get_about().is_some() || command.get_name() == "help",
+                "{path} has no help"
+            );
             for arg in command.get_arguments() {
                 let known = arg.get_help().is_some() || arg.is_positional();
                 assert!(known, "{path}: {} has no help", arg.get_id());

@@ -21,7 +21,6 @@ pub enum Paint {
     Warning,
     Bad,
     Dim,
-    Bold,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +31,12 @@ pub struct Out {
 
 impl Out {
     pub fn new(format: Format, no_color: bool) -> Out {
-        let asked_not = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Out { format, color: !asked_not && std::io::stdout().is_terminal() }
+        let asked_not =
+            no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Out {
+            format,
+            color: !asked_not && std::io::stdout().is_terminal(),
+        }
     }
 
     pub fn is_json(&self) -> bool {
@@ -46,7 +49,11 @@ impl Out {
     /// [`Failure::OutputClosed`] when nobody reads any more.
     pub fn line(&self, text: impl AsRef<str>) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
-        written(out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+        written(
+            out.write_all(text.as_ref().as_bytes())
+                .and_then(|()| out.write_all(b"\n"))
+                .and_then(|()| out.flush()),
+        )
     }
 
     /// Writes a value, indented.
@@ -55,8 +62,16 @@ impl Out {
     }
 
     /// Writes the value, or what `table` makes of it.
-    pub fn show(&self, value: &Value, table: impl FnOnce(&Out) -> Result<(), Failure>) -> Result<(), Failure> {
-        if self.is_json() { self.json(value) } else { table(self) }
+    pub fn show(
+        &self,
+        value: &Value,
+        table: impl FnOnce(&Out) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.is_json() {
+            self.json(value)
+        } else {
+            table(self)
+        }
     }
 
     pub fn table(&self, headings: &[&str], rows: &[Vec<Cell>]) -> Result<(), Failure> {
@@ -68,7 +83,11 @@ impl Out {
 
     /// Writes names with their values, one a line.
     pub fn pairs(&self, pairs: &[(&str, String)]) -> Result<(), Failure> {
-        let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+        let width = pairs
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or_default();
         for (name, value) in pairs {
             let name = self.paint(Paint::Dim, &format!("{name:width$}"));
             self.line(format!("{name}  {}", printable(value)))?;
@@ -84,13 +103,15 @@ impl Out {
             Paint::Warning => "33",
             Paint::Bad => "31",
             Paint::Dim => "2",
-            Paint::Bold => "1",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
     fn render(&self, cells: &[Cell]) -> String {
-        let texts: Vec<String> = cells.iter().map(|cell| self.paint(cell.paint, &cell.text)).collect();
+        let texts: Vec<String> = cells
+            .iter()
+            .map(|cell| self.paint(cell.paint, &cell.text))
+            .collect();
         texts.join("  ").trim_end().to_owned()
     }
 }
@@ -104,7 +125,10 @@ pub struct Cell {
 
 impl Cell {
     pub fn painted(paint: Paint, text: impl Into<String>) -> Cell {
-        Cell { text: printable(&text.into()), paint }
+        Cell {
+            text: printable(&text.into()),
+            paint,
+        }
     }
 }
 
@@ -116,16 +140,30 @@ impl<T: Into<String>> From<T> for Cell {
 
 /// The text without what could steer a terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn layout(headings: &[&str], rows: &[Vec<Cell>]) -> Vec<Vec<Cell>> {
-    let head: Vec<Cell> = headings.iter().map(|text| Cell::painted(Paint::Dim, text.to_uppercase())).collect();
+    let head: Vec<Cell> = headings
+        .iter()
+        .map(|text| Cell::painted(Paint::Dim, text.to_uppercase()))
+        .collect();
     let mut lines: Vec<Vec<Cell>> = std::iter::once(head).chain(rows.iter().cloned()).collect();
     for column in 0..headings.len() {
-        let width = lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.text.chars().count()).max().unwrap_or_default();
+        let width = lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.text.chars().count())
+            .max()
+            .unwrap_or_default();
         let last = column + 1 == headings.len();
-        for cell in lines.iter_mut().filter_map(|line| line.get_mut(column)).filter(|_| !last) {
+        for cell in lines
+            .iter_mut()
+            .filter_map(|line| line.get_mut(column))
+            .filter(|_| !last)
+        {
             let missing = width - cell.text.chars().count();
             cell.text.push_str(&" ".repeat(missing));
         }
@@ -163,19 +201,34 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_field() {
-        let out = Out { format: Format::Table, color: false };
-        let lines = layout(&["name", "state"], &[vec!["a".into(), "Active".into()], vec!["longer".into(), "x".into()]]);
+        let out = Out {
+            format: Format::Table,
+            color: false,
+        };
+        let lines = layout(
+            &["name", "state"],
+            &[
+                vec!["a".into(), "Active".into()],
+                vec!["longer".into(), "x".into()],
+            ],
+        );
         let texts: Vec<String> = lines.iter().map(|line| out.render(line)).collect();
         assert_eq!(texts, ["NAME    STATE", "a       Active", "longer  x"]);
     }
 
     #[test]
     fn texts_of_others_cannot_steer_the_terminal() {
-        assert_eq!(Cell::from("a\u{1b}[31mb\n"), Cell::from("a\u{fffd}[31mb\u{fffd}"));
+        assert_eq!(
+            Cell::from("a\u{1b}[31mb\n"),
+            Cell::from("a\u{fffd}[31mb\u{fffd}")
+        );
     }
 
     #[test]
     fn a_closed_pipe_is_an_ordinary_end() {
-        assert_eq!(written(Err(ErrorKind::BrokenPipe.into())), Err(Failure::OutputClosed));
+        assert_eq!(
+            written(Err(ErrorKind::BrokenPipe.into())),
+            Err(Failure::OutputClosed)
+        );
     }
 }

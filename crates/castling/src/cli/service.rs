@@ -3,7 +3,7 @@
 use super::failure::{Failure, Refused};
 use super::http::{Answer, Door, Network, Request, Trouble};
 use super::json::text;
-use super::management::{HubResource, Management};
+use super::management::Management;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ureq::http::Method;
@@ -18,7 +18,6 @@ const POLICY: &str = "iothubowner";
 
 pub struct Service<'a> {
     network: &'a Network,
-    pub hub: HubResource,
     pub host: String,
     pub policy: String,
     key: String,
@@ -32,17 +31,36 @@ impl<'a> Service<'a> {
         Service::with_policy(network, name, POLICY)
     }
 
-    pub fn with_policy(network: &'a Network, name: &str, policy: &str) -> Result<Service<'a>, Failure> {
+    pub fn with_policy(
+        network: &'a Network,
+        name: &str,
+        policy: &str,
+    ) -> Result<Service<'a>, Failure> {
         let management = Management::new(network);
         let hub = management.hub(name)?;
         let rule = management.policy(&hub, policy)?;
         let host = hub.host_name()?;
-        Ok(Service { network, host, hub, policy: policy.to_owned(), key: text(&rule, "primaryKey"), token: Mutex::new(None) })
+        Ok(Service {
+            network,
+            host,
+            policy: policy.to_owned(),
+            key: text(&rule, "primaryKey"),
+            token: Mutex::new(None),
+        })
     }
 
     /// Asks once, and takes any answer.
-    pub fn ask(&self, method: &Method, path: &str, headers: &[(&str, String)], body: Option<&[u8]>) -> Result<Answer, Trouble> {
-        let mut all: Vec<(String, String)> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    pub fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, Trouble> {
+        let mut all: Vec<(String, String)> = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         all.push(("authorization".into(), self.token()));
         let separator = if path.contains('?') { '&' } else { '?' };
         self.network.send(&Request {
@@ -59,13 +77,29 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// [`Failure::Refused`] with the hub's code and message.
-    pub fn call(&self, method: Method, path: &str, headers: &[(&str, String)], body: Option<&[u8]>) -> Result<Answer, Failure> {
+    pub fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, Failure> {
         let answer = self.call_any(method, path, headers, body)?;
-        if answer.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.is_success() {
+            Ok(answer)
+        } else {
+            Err(refusal(&answer))
+        }
     }
 
     /// As [`Service::call`], for those who read refusals themselves.
-    pub fn call_any(&self, method: Method, path: &str, headers: &[(&str, String)], body: Option<&[u8]>) -> Result<Answer, Failure> {
+    pub fn call_any(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, Failure> {
         let started = Instant::now();
         loop {
             let answer = self.ask(&method, path, headers, body);
@@ -103,7 +137,11 @@ impl<'a> Service<'a> {
 
 /// Seconds of the wall clock: tokens live by it.
 pub fn unix_now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
 }
 
 /// The hub says that it did nothing and may soon do it: failing over, not ready, too busy.
@@ -114,13 +152,26 @@ pub fn nothing_was_done(answer: &Answer) -> bool {
 
 /// What an answer without success says.
 pub fn refusal(answer: &Answer) -> Failure {
-    let code = answer.header("iothub-errorcode").unwrap_or("error").to_owned();
-    let message = answer.json().map_or_else(|_| String::new(), |body| message(&text(&body, "Message")));
-    let message = if message.is_empty() { format!("the hub answered {}", answer.status) } else { message };
+    let code = answer
+        .header("iothub-errorcode")
+        .unwrap_or("error")
+        .to_owned();
+    let message = answer
+        .json()
+        .map_or_else(|_| String::new(), |body| message(&text(&body, "Message")));
+    let message = if message.is_empty() {
+        format!("the hub answered {}", answer.status)
+    } else {
+        message
+    };
     if matches!(answer.status, 401 | 404) || answer.status >= 500 {
         return Failure::Failed(format!("{code}: {message}"));
     }
-    Failure::Refused(Refused { code, message, earliest: None })
+    Failure::Refused(Refused {
+        code,
+        message,
+        earliest: None,
+    })
 }
 
 /// The text for a person in either form of error bodies.
@@ -143,15 +194,26 @@ mod tests {
 
     #[test]
     fn both_forms_of_error_bodies_give_their_text() {
-        assert_eq!(message("ErrorCode:DeviceNotFound;There is none."), "There is none.");
-        assert_eq!(message(r#"{"errorCode":404001,"message":"There is none."}"#), "There is none.");
+        assert_eq!(
+            message("ErrorCode:DeviceNotFound;There is none."),
+            "There is none."
+        );
+        assert_eq!(
+            message(r#"{"errorCode":404001,"message":"There is none."}"#),
+            "There is none."
+        );
         assert_eq!(message("plain"), "plain");
     }
 
     #[test]
     fn tokens_are_accepted_by_those_who_check_them() {
         let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-        let token = wire::sas::make("h.castling.localhost", key, Some("iothubowner"), unix_now_s() + 60);
+        let token = wire::sas::make(
+            "h.castling.localhost",
+            key,
+            Some("iothubowner"),
+            unix_now_s() + 60,
+        );
         let token = wire::Token::parse(&token).unwrap();
         assert_eq!(token.resource, "h.castling.localhost");
         assert!(wire::sas::verify(&token, &[key], types::UnixMillis(unix_now_s() * 1000)).is_ok());

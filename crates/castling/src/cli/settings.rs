@@ -70,14 +70,26 @@ impl Settings {
     /// What is wrong with the value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
         match name {
-            "bind" => self.bind = Some(value.parse().map_err(|_| format!("`{value}` is not an address"))?),
+            "bind" => {
+                self.bind = Some(
+                    value
+                        .parse()
+                        .map_err(|_| format!("`{value}` is not an address"))?,
+                )
+            }
             "regions" => self.regions = Some(regions(value)?),
             "https-port" => self.https_port = Some(port(value)?),
             "mqtt-port" => self.mqtt_port = Some(port(value)?),
             "management-port" => self.management_port = Some(port(value)?),
             "plain-mqtt-port" => self.plain_mqtt_port = Some(port(value)?),
             "failover-cooldown" => self.failover_cooldown = Some(duration_ms(value)?),
-            "failovers-per-day" => self.failovers_per_day = Some(value.parse().map_err(|_| format!("`{value}` is not a count"))?),
+            "failovers-per-day" => {
+                self.failovers_per_day = Some(
+                    value
+                        .parse()
+                        .map_err(|_| format!("`{value}` is not a count"))?,
+                )
+            }
             "domain" => self.domain = Some(domain(value)?),
             "catalogue" => self.catalogue = Some(value.into()),
             "log" => self.log = Some(log_filter(value)?),
@@ -88,7 +100,8 @@ impl Settings {
 }
 
 fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a port (0 to 65535)"))
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a port (0 to 65535)"))
 }
 
 fn regions(text: &str) -> Result<Regions, String> {
@@ -104,11 +117,20 @@ fn regions(text: &str) -> Result<Regions, String> {
 }
 
 fn domain(text: &str) -> Result<String, String> {
-    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !label.starts_with('-') && !label.ends_with('-');
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
     if text.len() <= 200 && text.split('.').all(label) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(format!("`{text}` is not a domain name: labels of letters, digits and hyphens, separated by dots"))
+    Err(format!(
+        "`{text}` is not a domain name: labels of letters, digits and hyphens, separated by dots"
+    ))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -127,11 +149,17 @@ pub fn duration_ms(text: &str) -> Result<i64, String> {
         "m" | "min" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => return Err(format!("`{text}` is not a time: a number with ms, s, m, h or d, such as 30s")),
+        _ => {
+            return Err(format!(
+                "`{text}` is not a time: a number with ms, s, m, h or d, such as 30s"
+            ));
+        }
     };
     let count: Option<i64> = text[..digits].parse().ok();
     // A year is more than any wait here needs, and keeps sums of times in range.
-    let millis = count.and_then(|count| count.checked_mul(unit)).filter(|millis| *millis <= 366 * 86_400_000);
+    let millis = count
+        .and_then(|count| count.checked_mul(unit))
+        .filter(|millis| *millis <= 366 * 86_400_000);
     millis.ok_or_else(|| format!("`{text}` is not a time up to a year, such as 30s"))
 }
 
@@ -141,10 +169,28 @@ mod tests {
 
     #[test]
     fn times_have_a_unit() {
-        for (text, millis) in [("0s", 0), ("500ms", 500), ("30s", 30_000), ("90m", 5_400_000), ("1h", 3_600_000), ("2d", 172_800_000)] {
+        for (text, millis) in [
+            ("0s", 0),
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("90m", 5_400_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(duration_ms(text), Ok(millis), "{text}");
         }
-        for bad in ["", "5", "s", "-1s", "1.5h", "1 h", "99999999999999999999s", "400d", "1w", "é"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5h",
+            "1 h",
+            "99999999999999999999s",
+            "400d",
+            "1w",
+            "é",
+        ] {
             assert!(duration_ms(bad).is_err(), "{bad}");
         }
     }
@@ -158,7 +204,10 @@ mod tests {
 
     #[test]
     fn domains_are_names() {
-        assert_eq!(domain("Castling.Localhost").as_deref(), Ok("castling.localhost"));
+        assert_eq!(
+            domain("Castling.Localhost").as_deref(),
+            Ok("castling.localhost")
+        );
         for bad in ["", ".", "a..b", "-a", "a_b", "a b"] {
             assert!(domain(bad).is_err(), "{bad}");
         }
@@ -166,8 +215,15 @@ mod tests {
 
     #[test]
     fn what_a_flag_says_wins() {
-        let flags = Settings { mqtt_port: Some(1), ..Settings::default() };
-        let file = Settings { mqtt_port: Some(2), https_port: Some(3), ..Settings::default() };
+        let flags = Settings {
+            mqtt_port: Some(1),
+            ..Settings::default()
+        };
+        let file = Settings {
+            mqtt_port: Some(2),
+            https_port: Some(3),
+            ..Settings::default()
+        };
         let both = flags.or(file);
         assert_eq!((both.mqtt_port, both.https_port), (Some(1), Some(3)));
     }

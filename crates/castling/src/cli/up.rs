@@ -43,12 +43,19 @@ pub fn run(up: &Up, global: &Global, out: &Out) -> Result<(), Failure> {
         Some(path) => ConfigFile::read(path).map_err(Failure::Usage)?,
         None => ConfigFile::default(),
     };
-    let data = global.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
+    let data = global
+        .data
+        .clone()
+        .or(file.data)
+        .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
     let settings = up.settings.clone().or(file.settings);
     log_to_stderr(settings.log.as_deref().unwrap_or(LOG_DEFAULT))?;
     raise_open_files();
     let config = world_config(data, settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     runtime.block_on(serve(config, out))
 }
 
@@ -65,11 +72,12 @@ async fn serve(config: WorldConfig, out: &Out) -> Result<(), Failure> {
         signals.received().await;
     }
     eprintln!("stopping");
-    world.stop().await;
-    // Whoever waits for the file waits for a world that runs.
+    // Whoever waits for the file waits for a world that runs. It goes first: afterwards it may be another world's.
     let up_file = data.join("up.json");
-    std::fs::remove_file(&up_file).map_err(|error| Failure::Failed(format!("{}: {error}", up_file.display())))?;
-    announced
+    let removed = std::fs::remove_file(&up_file)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", up_file.display())));
+    world.stop().await;
+    announced.and(removed)
 }
 
 fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failure> {
@@ -80,7 +88,9 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
     let default_policy = FailoverPolicy::default();
     Ok(WorldConfig {
         data,
-        regions: settings.regions.map_or_else(default_regions, |Regions(names)| names),
+        regions: settings
+            .regions
+            .map_or_else(default_regions, |Regions(names)| names),
         bind: settings.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         ports: Ports {
             https: settings.https_port,
@@ -89,7 +99,9 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
             plain_mqtt: settings.plain_mqtt_port,
         },
         policy: FailoverPolicy {
-            cooldown_ms: settings.failover_cooldown.unwrap_or(default_policy.cooldown_ms),
+            cooldown_ms: settings
+                .failover_cooldown
+                .unwrap_or(default_policy.cooldown_ms),
             per_day: settings.failovers_per_day.unwrap_or(default_policy.per_day),
         },
         domain: settings.domain.unwrap_or_else(|| DOMAIN_DEFAULT.to_owned()),
@@ -98,28 +110,48 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
 }
 
 fn default_regions() -> Vec<RegionName> {
-    REGIONS_DEFAULT.iter().map(|name| RegionName::parse(name).expect("a test parses the default regions")).collect()
+    REGIONS_DEFAULT
+        .iter()
+        .map(|name| RegionName::parse(name).expect("a test parses the default regions"))
+        .collect()
 }
 
 fn catalogue(path: &Path) -> Result<Catalogue, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
     Catalogue::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.0.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display())).collect();
+        let lines: Vec<String> = errors
+            .0
+            .iter()
+            .map(|(line, why)| format!("{}:{line}: {why}", path.display()))
+            .collect();
         Failure::Usage(lines.join("\n"))
     })
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Failure::Usage(format!("--log: {error}")))?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init().map_err(Failure::failed)
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .try_init()
+        .map_err(Failure::failed)
 }
 
 /// Each connection is an open file: take as many as the system grants.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: now.maximum,
+            maximum: now.maximum,
+        },
+    ) {
         tracing::warn!(%error, "the number of open files stays at {:?}", now.current);
     }
 }
@@ -131,18 +163,30 @@ fn announce(up: &UpFile, data: &Path, out: &Out) -> Result<(), Failure> {
             "clientId": up.client_id, "domain": up.domain, "regions": up.regions, "notes": up.notes,
         }));
     }
-    out.line(format!("Castling is up: {} regions, data in {}\n", up.regions.len(), data.display()))?;
+    out.line(format!(
+        "Castling is up: {} regions, data in {}\n",
+        up.regions.len(),
+        data.display()
+    ))?;
     let rows: Vec<_> = up
         .regions
         .iter()
         .map(|region| {
-            let ports = [region.https_port, region.mqtt_port, region.management_port].map(|port| port.to_string().into());
-            [region.name.clone().into(), region.address.clone().into()].into_iter().chain(ports).collect()
+            let ports = [region.https_port, region.mqtt_port, region.management_port]
+                .map(|port| port.to_string().into());
+            [region.name.clone().into(), region.address.clone().into()]
+                .into_iter()
+                .chain(ports)
+                .collect()
         })
         .collect();
     out.table(&["region", "address", "https", "mqtt", "management"], &rows)?;
     out.line("")?;
-    let secret = format!("{} (client secret: in {})", up.client_id, data.join("up.json").display());
+    let secret = format!(
+        "{} (client secret: in {})",
+        up.client_id,
+        data.join("up.json").display()
+    );
     out.pairs(&[
         ("Management API", up.management_url.clone()),
         ("Trust this CA", up.ca_file.clone()),
@@ -161,7 +205,10 @@ fn announce(up: &UpFile, data: &Path, out: &Out) -> Result<(), Failure> {
 }
 
 fn first_commands(up: &UpFile, data: &Path) -> Vec<String> {
-    let location = up.regions.first().map_or("westus2", |region| region.name.as_str());
+    let location = up
+        .regions
+        .first()
+        .map_or("westus2", |region| region.name.as_str());
     let mut lines = Vec::new();
     if data != Path::new(DATA_DEFAULT) {
         let path = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
@@ -183,8 +230,20 @@ mod tests {
     fn what_is_not_told_has_a_default() {
         let config = world_config("x".into(), Settings::default()).unwrap();
         assert_eq!(config.regions.len(), 4);
-        assert!(config.regions.iter().all(|region| config.catalogue.get(region).is_some()));
-        assert_eq!((config.ports.https, config.ports.mqtt, config.ports.management), (None, 8883, 8444));
+        assert!(
+            config
+                .regions
+                .iter()
+                .all(|region| config.catalogue.get(region).is_some())
+        );
+        assert_eq!(
+            (
+                config.ports.https,
+                config.ports.mqtt,
+                config.ports.management
+            ),
+            (None, 8883, 8444)
+        );
         assert_eq!(config.policy, FailoverPolicy::default());
     }
 
@@ -193,7 +252,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("regions.csv");
         std::fs::write(&path, "nonsense\n").unwrap();
-        let Err(Failure::Usage(text)) = catalogue(&path) else { panic!("it was taken") };
+        let Err(Failure::Usage(text)) = catalogue(&path) else {
+            panic!("it was taken")
+        };
         assert!(text.contains("regions.csv:1: "), "{text}");
     }
 }

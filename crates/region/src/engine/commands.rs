@@ -1,11 +1,13 @@
 //! Clients' commands: decide against this turn's view, add what changes to the turn, hold the answer until it is durable.
 
-use super::partition::{AddressedEffect, Live, Partition, Serving, TurnView};
-use super::{Answer, Engine, Output, Refusal, Touched};
-use hub::command::C2dCommand;
-use hub::decision::PresenceChange;
-use hub::{Command, Context, Decision, Effect, Presence, Refused, Reply};
-use types::{DeviceId, PartitionKey, UnixMillis, limits};
+use super::partition::{AddressedEffect, Partition, Serving};
+use super::refill::Refill;
+use super::view::TurnView;
+use super::{Answer, Engine, HubRuntime, Output, Random, Refusal, Role, Touched};
+use hub::command::{C2dCommand, SessionCommand};
+use hub::{Command, Context, Decision, Effect, Refused, Reply};
+use store::Store;
+use types::{ConnectionId, DeviceId, Epoch, PartitionKey, RegionName, UnixMillis};
 
 /// Messages expired or unlocked per partition and second.
 const SWEEP_MAX: usize = 1000;
@@ -21,13 +23,27 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         self.stats.commands += 1;
-        if let Err(refusal) = self.may_serve(at) {
-            out.push(Output::Reply(reply, Err(refusal)));
-            return;
-        }
+        let (hub, partition) = match may_serve(
+            &self.failed,
+            self.hubs.get_mut(&at.hub),
+            self.partitions.get_mut(&at),
+        ) {
+            Ok(found) => found,
+            Err(refusal) => return out.push(Output::Reply(reply, Err(refusal))),
+        };
         touched.partitions.insert(at);
-        let answer = match self.decide(at, command, now) {
-            Ok(decision) => Ok(Answer::Reply(self.perform(at, decision, now, touched))),
+        let decided = decide(&*self.store, &self.random, hub, partition, command, now);
+        let answer = match decided {
+            Ok(decision) => {
+                self.stats.events += decision.writes.events.len() as u64;
+                let asker = asker(command);
+                let reply = perform(hub, partition, decision, asker, now, touched);
+                if partition.turn.is_full() {
+                    // An error stays with the turn, whose commit then fails.
+                    let _ = partition.seal(&*self.store, now);
+                }
+                Ok(Answer::Reply(reply))
+            }
             Err(Refused::Reject(reject)) => Err(Refusal::Reject(reject)),
             Err(Refused::View(error)) => {
                 out.push(Output::Alarm {
@@ -37,117 +53,7 @@ impl<T> Engine<T> {
                 Err(Refusal::Unavailable(error.to_string()))
             }
         };
-        let partition = self.partitions.get_mut(&at).expect("may_serve saw it");
         partition.turn.replies.push((reply, answer));
-    }
-
-    /// Only an open primary with a working store decides.
-    fn may_serve(&self, at: PartitionKey) -> Result<(), Refusal> {
-        if let Some(why) = &self.failed {
-            return Err(Refusal::Unavailable(why.clone()));
-        }
-        let Some(hub) = self.hubs.get(&at.hub) else {
-            return Err(Refusal::NotPrimary {
-                epoch: types::Epoch(0),
-            });
-        };
-        let Some(partition) = self.partitions.get(&at) else {
-            return Err(Refusal::Unavailable(format!(
-                "the hub has no partition {}",
-                at.partition
-            )));
-        };
-        match partition.serving {
-            Serving::No => match &partition.broken {
-                Some(why) if hub.role.role == super::Role::Primary => {
-                    Err(Refusal::Unavailable(why.clone()))
-                }
-                _ => Err(Refusal::NotPrimary {
-                    epoch: hub.role.epoch,
-                }),
-            },
-            Serving::Fenced => Err(Refusal::FailingOver),
-            Serving::Open if partition.waiting.len() >= limits::SYNC_WAITING_MAX => Err(
-                Refusal::Unavailable("too many answers wait for the partner region".into()),
-            ),
-            Serving::Open => Ok(()),
-        }
-    }
-
-    pub(super) fn decide(
-        &self,
-        at: PartitionKey,
-        command: &Command,
-        now: UnixMillis,
-    ) -> Result<Decision, Refused> {
-        let hub = &self.hubs[&at.hub];
-        let partition = &self.partitions[&at];
-        let presence = |device: &DeviceId| {
-            partition
-                .live
-                .get(device)
-                .and_then(|live| live.presence.clone())
-        };
-        let activity =
-            |device: &DeviceId| partition.live.get(device).and_then(|live| live.activity);
-        let context = Context {
-            now: now.max(partition.turn.head.time),
-            settings: &hub.role.settings,
-            partition: at.partition,
-            epoch: partition.head.epoch,
-            devices_in_hub: hub.devices,
-            presence: &presence,
-            last_activity: &activity,
-            random: &*self.random,
-        };
-        let view = TurnView {
-            at,
-            store: &*self.store,
-            turn: &partition.turn,
-        };
-        hub::decide(&view, &context, command)
-    }
-
-    /// Adds a decision to the turn.
-    fn perform(
-        &mut self,
-        at: PartitionKey,
-        decision: Decision,
-        now: UnixMillis,
-        touched: &mut Touched,
-    ) -> Reply {
-        let Decision {
-            writes,
-            mut reply,
-            effects,
-            presence,
-            devices_delta,
-        } = decision;
-        self.devices_changed(at.hub, devices_delta, touched);
-        let partition = self.partitions.get_mut(&at).expect("decided here");
-        let time = now.max(partition.turn.head.time);
-        for (key, value) in writes.state {
-            touched.bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
-            partition.turn.put(key, value);
-        }
-        self.stats.events += writes.events.len() as u64;
-        for event in &writes.events {
-            touched.bytes += event.bag.len() + event.body.len() + 64;
-            partition.turn.event(event, time);
-        }
-        // A close is for the connection that was there before this decision, everything else for the one after it.
-        let (closes, others): (Vec<_>, Vec<_>) = effects
-            .into_iter()
-            .partition(|e| matches!(e, Effect::Close { .. }));
-        address(partition, closes);
-        for change in presence {
-            apply_presence(partition, change);
-        }
-        address(partition, others);
-        if let Reply::Statistics { connected, .. } = &mut reply {
-            *connected = partition.connected();
-        }
-        reply
     }
 
     /// Expires and unlocks cloud-to-device messages that are due.
@@ -157,25 +63,21 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
-        let open: Vec<PartitionKey> = self
-            .partitions
-            .values()
-            .filter(|p| p.serving == Serving::Open)
-            .map(|p| p.at)
-            .collect();
-        for at in open {
-            if self.may_serve(at).is_err() {
+        let command = Command::C2d(C2dCommand::Sweep { max: SWEEP_MAX });
+        for (at, partition) in &mut self.partitions {
+            let hub = self.hubs.get_mut(&at.hub);
+            let Ok((hub, partition)) = may_serve(&self.failed, hub, Some(partition)) else {
                 continue;
-            }
-            match self.decide(at, &Command::C2d(C2dCommand::Sweep { max: SWEEP_MAX }), now) {
+            };
+            match decide(&*self.store, &self.random, hub, partition, &command, now) {
                 Ok(decision) if decision.writes.is_empty() && decision.effects.is_empty() => {}
                 Ok(decision) => {
-                    touched.partitions.insert(at);
-                    self.perform(at, decision, now, touched);
+                    touched.partitions.insert(*at);
+                    perform(hub, partition, decision, None, now, touched);
                 }
                 Err(Refused::Reject(_)) => {}
                 Err(Refused::View(error)) => out.push(Output::Alarm {
-                    at: Some(at),
+                    at: Some(*at),
                     text: error.to_string(),
                 }),
             }
@@ -183,8 +85,143 @@ impl<T> Engine<T> {
     }
 }
 
+/// Only an open primary with a working store decides.
+fn may_serve<'a, T>(
+    failed: &Option<String>,
+    hub: Option<&'a mut HubRuntime>,
+    partition: Option<&'a mut Partition<T>>,
+) -> Result<(&'a mut HubRuntime, &'a mut Partition<T>), Refusal> {
+    if let Some(why) = failed {
+        return Err(Refusal::Unavailable(why.clone()));
+    }
+    let Some(hub) = hub else {
+        return Err(Refusal::NotPrimary { epoch: Epoch(0) });
+    };
+    let Some(partition) = partition else {
+        return Err(Refusal::Unavailable("the hub has no such partition".into()));
+    };
+    match partition.serving {
+        Serving::No => Err(why_not(hub, partition)),
+        Serving::Fenced => Err(Refusal::FailingOver),
+        Serving::Open if partition.waits_too_much() => Err(Refusal::Unavailable(
+            "too many answers wait for the partner region".into(),
+        )),
+        Serving::Open => Ok((hub, partition)),
+    }
+}
+
+fn why_not<T>(hub: &HubRuntime, partition: &Partition<T>) -> Refusal {
+    let role = &hub.role;
+    match (&partition.broken, &partition.refill, &role.peer) {
+        (Some(why), _, _) if role.role == Role::Primary => Refusal::Unavailable(why.clone()),
+        (None, Refill::Pulling { .. }, Some(peer)) => {
+            Refusal::Unavailable(format!("refilling from {peer}"))
+        }
+        _ => Refusal::NotPrimary { epoch: role.epoch },
+    }
+}
+
+/// Decides a command against this turn's view.
+///
+/// # Errors
+/// As [`hub::decide`].
+pub(super) fn decide<T>(
+    store: &dyn Store,
+    random: &Random,
+    hub: &HubRuntime,
+    partition: &Partition<T>,
+    command: &Command,
+    now: UnixMillis,
+) -> Result<Decision, Refused> {
+    let presence = |device: &DeviceId| partition.live.presence(device).cloned();
+    let activity = |device: &DeviceId| partition.live.activity(device);
+    let context = Context {
+        now: now.max(partition.turn.head.time),
+        settings: &hub.role.settings,
+        partition: partition.at.partition,
+        epoch: partition.turn.head.epoch,
+        devices_in_hub: hub.devices,
+        presence: &presence,
+        last_activity: &activity,
+        random: &**random,
+    };
+    let view = TurnView {
+        at: partition.at,
+        store,
+        turn: &partition.turn,
+    };
+    hub::decide(&view, &context, command)
+}
+
+/// Adds a decision to the turn.
+fn perform<T>(
+    hub: &mut HubRuntime,
+    partition: &mut Partition<T>,
+    decision: Decision,
+    asker: Option<(ConnectionId, &RegionName)>,
+    now: UnixMillis,
+    touched: &mut Touched,
+) -> Reply {
+    let Decision {
+        writes,
+        mut reply,
+        effects,
+        presence,
+        devices_delta,
+    } = decision;
+    if devices_delta != 0 {
+        *touched.devices.entry(partition.at.hub).or_default() += devices_delta;
+        hub.devices = hub.devices.saturating_add_signed(devices_delta);
+    }
+    let time = now.max(partition.turn.head.time);
+    for (key, value) in writes.state {
+        touched.bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+        partition.turn.put(key, value);
+    }
+    for event in &writes.events {
+        touched.bytes += event.bag.len() + event.body.len() + 64;
+        partition.turn.event(event, time);
+    }
+    // A close is for the connection that was there before this decision, everything else for the one after it.
+    let (closes, others): (Vec<_>, Vec<_>) = effects
+        .into_iter()
+        .partition(|e| matches!(e, Effect::Close { .. }));
+    address(partition, closes, asker);
+    for change in presence {
+        partition.live.decided(change);
+    }
+    address(partition, others, asker);
+    if let Reply::Statistics { connected, .. } = &mut reply {
+        *connected = partition.live.connected();
+    }
+    reply
+}
+
+/// The connection a command speaks for, and its gateway: it may be turned away without ever having been the device's own.
+fn asker(command: &Command) -> Option<(ConnectionId, &RegionName)> {
+    match command {
+        Command::Session(
+            SessionCommand::Restate {
+                connection,
+                gateway,
+                ..
+            }
+            | SessionCommand::Open {
+                connection,
+                gateway,
+                ..
+            },
+        ) => Some((*connection, gateway)),
+        _ => None,
+    }
+}
+
 /// Finds the gateway and connection an effect is for; one for a device that is not connected has nobody to go to.
-fn address<T>(partition: &mut Partition<T>, effects: Vec<Effect>) {
+fn address<T>(
+    partition: &mut Partition<T>,
+    effects: Vec<Effect>,
+    asker: Option<(ConnectionId, &RegionName)>,
+) {
     for effect in effects {
         let (device, only) = match &effect {
             Effect::C2dWaiting { device } | Effect::DesiredChanged { device, .. } => (device, None),
@@ -192,64 +229,18 @@ fn address<T>(partition: &mut Partition<T>, effects: Vec<Effect>) {
                 device, connection, ..
             } => (device, Some(*connection)),
         };
-        let Some(presence) = partition
-            .live
-            .get(device)
-            .and_then(|live| live.presence.clone())
-        else {
-            continue;
+        let asking = asker.filter(|(connection, _)| only == Some(*connection));
+        let addressed = match (asking, partition.live.presence(device)) {
+            (Some((connection, gateway)), _) => Some((gateway.clone(), connection)),
+            (None, Some(there)) => Some((there.gateway.clone(), only.unwrap_or(there.connection))),
+            (None, None) => None,
         };
-        let connection = only.unwrap_or(presence.connection);
-        partition.turn.effects.push(AddressedEffect {
-            gateway: presence.gateway,
-            connection,
-            effect,
-        });
-    }
-}
-
-/// Changes the volatile directory of who is connected.
-pub(super) fn apply_presence<T>(partition: &mut Partition<T>, change: PresenceChange) {
-    match change {
-        PresenceChange::Connected {
-            device,
-            connection,
-            gateway,
-            since,
-        } => {
-            let live = partition.live.entry(device).or_default();
-            live.presence = Some(Presence {
-                connection,
+        if let Some((gateway, connection)) = addressed {
+            partition.turn.effects.push(AddressedEffect {
                 gateway,
-                since,
+                connection,
+                effect,
             });
-            live.activity = Some(live.activity.unwrap_or(since).max(since));
         }
-        PresenceChange::Disconnected { device, connection } => {
-            if let Some(live) = partition.live.get_mut(&device) {
-                if live
-                    .presence
-                    .as_ref()
-                    .is_some_and(|p| p.connection == connection)
-                {
-                    live.presence = None;
-                }
-            }
-        }
-        PresenceChange::Dropped { device } => {
-            partition.live.remove(&device);
-        }
-        PresenceChange::Activity { device, at } => match partition.live.get_mut(&device) {
-            Some(live) => live.activity = Some(at),
-            None => {
-                partition.live.insert(
-                    device,
-                    Live {
-                        presence: None,
-                        activity: Some(at),
-                    },
-                );
-            }
-        },
     }
 }

@@ -1,12 +1,12 @@
 //! The follower's side: ask the primary for what is missing, apply it, confirm it; take a whole copy when needed.
 
 use super::message::Message;
-use super::partition::Partition;
+use super::partition::{Partition, check_end};
 use super::{Engine, Output, Role, Touched};
 use bytes::Bytes;
 use replication::{Body, Head, Mismatch, Record};
 use store::{LogRecord, PartitionCommit, StoreError};
-use types::{Lsn, PartitionKey, RegionName, UnixMillis};
+use types::{Epoch, Lsn, PartitionKey, RegionName, UnixMillis};
 
 /// A question without an answer is asked again after this long.
 const ASK_AGAIN_MS: i64 = 2000;
@@ -91,7 +91,7 @@ impl<T> Engine<T> {
         }
     }
 
-    pub(super) fn link(&mut self, peer: RegionName, up: bool, out: &mut Vec<Output<T>>) {
+    pub(super) fn link(&mut self, peer: RegionName, up: bool) {
         for (at, partition) in &mut self.partitions {
             let theirs = self
                 .hubs
@@ -100,14 +100,14 @@ impl<T> Engine<T> {
             if theirs {
                 partition.shipper.disconnect();
                 partition.following.ask_again();
+                partition.refill.ask_again();
             }
         }
         self.links.insert(peer, up);
-        let _ = out;
     }
 
     /// Is `from` the hub's other region, and this one its secondary?
-    fn follows(&self, at: PartitionKey, from: &RegionName) -> bool {
+    pub(super) fn follows(&self, at: PartitionKey, from: &RegionName) -> bool {
         self.hubs.get(&at.hub).is_some_and(|hub| {
             hub.role.role == Role::Secondary && hub.role.peer.as_ref() == Some(from)
         })
@@ -122,7 +122,8 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
-        if !self.follows(at, from) || self.failed.is_some() {
+        let refills = self.refills(at, from);
+        if !refills && !self.follows(at, from) || self.failed.is_some() {
             return;
         }
         let Some(partition) = self.partitions.get_mut(&at) else {
@@ -131,17 +132,23 @@ impl<T> Engine<T> {
         if partition.broken.is_some() || matches!(partition.following, Following::Copying { .. }) {
             return;
         }
-        partition.following = Following::Streaming { heard: now };
+        if refills {
+            partition.refill.heard(now);
+        } else {
+            partition.following = Following::Streaming { heard: now };
+        }
         for bytes in records {
             touched.bytes += bytes.len();
-            match take_record(partition, bytes, &*self.store) {
+            // Also when it fails: the turn's end sees to that.
+            touched.partitions.insert(at);
+            match take_record(partition, bytes, refills, &*self.store) {
                 Ok(true) => {
-                    touched.partitions.insert(at);
                     touched.applied.insert(at);
                 }
                 Ok(false) => {}
                 Err(Trouble::AskAgain) => {
                     partition.following.ask_again();
+                    partition.refill.ask_again();
                     break;
                 }
                 Err(Trouble::Stop(why)) => {
@@ -152,10 +159,7 @@ impl<T> Engine<T> {
                     partition.broken = Some(why);
                     break;
                 }
-                Err(Trouble::Store(error)) => {
-                    self.failed = Some(error.to_string());
-                    break;
-                }
+                Err(Trouble::Store) => break,
             }
         }
     }
@@ -169,12 +173,21 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
-        if !self.follows(at, from) || self.failed.is_some() {
+        let refills = self.refills(at, from);
+        if !refills && !self.follows(at, from) || self.failed.is_some() {
             return;
         }
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
+        // Only an answer to a question of ours may empty the partition.
+        let asked = match partition.following {
+            Following::Asked { .. } | Following::Copying { .. } => true,
+            Following::Idle | Following::Streaming { .. } => refills,
+        };
+        if !asked || partition.broken.is_some() {
+            return;
+        }
         let head = match Head::decode(head) {
             Ok(head) => Box::new(head),
             Err(error) => {
@@ -185,8 +198,21 @@ impl<T> Engine<T> {
                 return;
             }
         };
+        let own = partition.head.lsn;
+        if own > head.lsn || refills && own > Lsn(0) {
+            let why = format!(
+                "{from} offers a copy up to lsn {}, but records up to {own} are here; nothing is overwritten",
+                head.lsn
+            );
+            out.push(Output::Alarm {
+                at: Some(at),
+                text: format!("stopped: {why}"),
+            });
+            partition.broken = Some(why);
+            return;
+        }
         if let Err(error) = self.store.clear(at) {
-            self.failed = Some(error.to_string());
+            self.copy_failed(at, &error, out);
             return;
         }
         out.push(Output::Alarm {
@@ -210,6 +236,11 @@ impl<T> Engine<T> {
         });
     }
 
+    /// Pages of a copy are taken from the hub's other region only, and not while the store is in trouble.
+    fn copies_from(&self, at: PartitionKey, from: &RegionName) -> bool {
+        self.failed.is_none() && (self.follows(at, from) || self.refills(at, from))
+    }
+
     pub(super) fn state_page(
         &mut self,
         from: &RegionName,
@@ -219,6 +250,9 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
+        if !self.copies_from(at, from) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
@@ -235,6 +269,7 @@ impl<T> Engine<T> {
             return;
         }
         *heard = now;
+        partition.refill.heard(now);
         let message = match entries.last() {
             Some((last, _)) => {
                 let after = Some(last.clone());
@@ -276,6 +311,9 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
+        if !self.copies_from(at, from) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
@@ -292,18 +330,12 @@ impl<T> Engine<T> {
             return;
         }
         *heard = now;
+        partition.refill.heard(now);
         let mut stored = Vec::with_capacity(records.len());
         for bytes in records {
             let record = match Record::decode(&bytes) {
                 Ok(record) => record,
-                Err(error) => {
-                    out.push(Output::Alarm {
-                        at: Some(at),
-                        text: error.to_string(),
-                    });
-                    partition.following.ask_again();
-                    return;
-                }
+                Err(error) => return self.copy_anew(at, &error.to_string(), out),
             };
             if record.lsn > head.lsn {
                 break;
@@ -311,7 +343,11 @@ impl<T> Engine<T> {
             *next = record.lsn.next();
             stored.push(log_record(&record, bytes));
         }
-        let done = stored.is_empty() || *next > head.lsn;
+        // Without any record all of the log is trimmed there: the head stands alone.
+        let done = *next > head.lsn || stored.is_empty() && *next == Lsn(0);
+        if stored.is_empty() && !done {
+            return self.copy_anew(at, "the log ended before its head", out);
+        }
         let head_now = done.then(|| Bytes::from(head.encode()));
         let commit = PartitionCommit {
             records: stored,
@@ -342,34 +378,28 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
-        let digest = match stored_digest(&*self.store, at) {
-            Ok(digest) => digest,
-            Err(error) => {
-                self.copy_failed(at, &error, out);
-                return;
-            }
-        };
+        let checked = stored_digest(&*self.store, at)
+            .and_then(|digest| Ok((digest, check_end(at, &head, &*self.store)?)));
+        match checked {
+            Ok((digest, None)) if digest == head.state => {}
+            Ok((_, None)) => return self.copy_anew(at, "its digest is wrong", out),
+            Ok((_, Some(why))) => return self.copy_anew(at, &why, out),
+            Err(error) => return self.copy_failed(at, &error, out),
+        }
+        let refills = self.refills(at, from);
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
-        if digest != head.state {
-            out.push(Output::Alarm {
-                at: Some(at),
-                text: "the copy's digest is wrong; taking it again".into(),
-            });
-            partition.reset(Head::default());
-            partition.following.ask_again();
-            if let Err(error) = self.store.clear(at) {
-                self.failed = Some(error.to_string());
-            }
-            return;
-        }
         partition.reset(head);
-        partition.following = Following::Asked { at: now };
+        partition.following = Following::Idle;
         out.push(Output::Alarm {
             at: Some(at),
             text: format!("the copy is complete up to lsn {}", head.lsn),
         });
+        if refills {
+            return;
+        }
+        partition.following = Following::Asked { at: now };
         let message = Message::Follow {
             at,
             lsn: head.lsn,
@@ -381,17 +411,43 @@ impl<T> Engine<T> {
         });
     }
 
+    /// What was copied is not what its source has: it goes, and the copy begins anew.
+    fn copy_anew(&mut self, at: PartitionKey, why: &str, out: &mut Vec<Output<T>>) {
+        out.push(Output::Alarm {
+            at: Some(at),
+            text: format!("taking the copy again: {why}"),
+        });
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        partition.reset(Head::default());
+        partition.following.ask_again();
+        partition.refill.ask_again();
+        if let Err(error) = self.store.clear(at) {
+            self.store_trouble(at, &error, out);
+        }
+    }
+
     fn copy_failed(&mut self, at: PartitionKey, error: &StoreError, out: &mut Vec<Output<T>>) {
+        match error {
+            // The store takes nothing now; when it was recovered, the partition is opened anew and the rest of the copy goes.
+            StoreError::Failed(_) => self.store_trouble(at, error, out),
+            _ => self.copy_anew(at, &error.to_string(), out),
+        }
+    }
+
+    fn store_trouble(&mut self, at: PartitionKey, error: &StoreError, out: &mut Vec<Output<T>>) {
         out.push(Output::Alarm {
             at: Some(at),
             text: format!("taking a copy: {error}"),
         });
-        match self.partitions.get_mut(&at) {
-            Some(partition) => partition.following.ask_again(),
-            None => return,
-        }
-        if !matches!(error, StoreError::DiskFull { .. }) {
-            self.failed = Some(error.to_string());
+        match error {
+            StoreError::Corrupt { .. } => {
+                if let Some(partition) = self.partitions.get_mut(&at) {
+                    partition.broken = Some(error.to_string());
+                }
+            }
+            _ => self.failed = Some(error.to_string()),
         }
     }
 }
@@ -399,13 +455,15 @@ impl<T> Engine<T> {
 enum Trouble {
     AskAgain,
     Stop(String),
-    Store(StoreError),
+    /// The store cannot be read: the turn as a whole fails.
+    Store,
 }
 
 /// Gives true if the record was taken into the turn, false if it was here already.
 fn take_record<T>(
     partition: &mut Partition<T>,
     bytes: Bytes,
+    refills: bool,
     store: &dyn store::Store,
 ) -> Result<bool, Trouble> {
     let record = Record::decode(&bytes).map_err(|error| Trouble::Stop(error.to_string()))?;
@@ -423,9 +481,18 @@ fn take_record<T>(
             ));
         }
     }
+    // A primary that takes back its own handover record was fenced when it wrote it, and is so again.
+    let fenced = match &record.body {
+        Body::Handover { .. } => Some(record.epoch),
+        Body::Open | Body::Resume => Some(Epoch(0)),
+        Body::Data { .. } => None,
+    };
     partition
         .append(record, Some(bytes), store)
-        .map_err(Trouble::Store)?;
+        .map_err(|_| Trouble::Store)?;
+    if let (true, Some(fenced)) = (refills, fenced) {
+        partition.turn.head.fenced = fenced;
+    }
     Ok(true)
 }
 

@@ -1,14 +1,14 @@
-//! Roles and the steps of a planned failover inside one region: fence, catch up, open, and the way back.
+//! The steps of a planned failover inside one region: fence, catch up, open, and the way back.
 
-use super::partition::{Partition, Serving, Turn};
-use super::{Answer, Engine, HubRuntime, Output, Refusal, Touched, give_out};
-use hub::command::RegistryCommand;
-use hub::{Command, Reply};
+use super::commit::StepAnswer;
+use super::partition::{Partition, Serving};
+use super::{Answer, Engine, Output, Refusal, Touched};
 use replication::{Body, Head, StateDigest};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use types::{
-    Epoch, HubId, HubSettings, Lsn, PartitionId, PartitionKey, RegionName, Sequence, UnixMillis,
+    Epoch, HubId, HubSettings, Lsn, PartitionId, PartitionKey, RegionName, Replication, Sequence,
+    UnixMillis, limits,
 };
 
 /// What a region is for a hub.
@@ -45,6 +45,7 @@ pub struct Handover {
 pub(super) struct CatchUp<T> {
     pub hub: HubId,
     pub handovers: Vec<Handover>,
+    pub since: UnixMillis,
     pub reply: T,
 }
 
@@ -70,6 +71,14 @@ pub struct PartitionFacts {
     pub devices_connected: u64,
 }
 
+impl HubRole {
+    pub(super) fn is_sync_primary(&self) -> bool {
+        self.role == Role::Primary
+            && self.peer.is_some()
+            && self.settings.replication == Replication::Sync
+    }
+}
+
 impl Handover {
     fn of(partition: PartitionId, head: &Head) -> Self {
         Handover {
@@ -84,264 +93,6 @@ impl Handover {
 }
 
 impl<T> Engine<T> {
-    /// Takes the control plane's word on who this region is for each hub.
-    pub(super) fn roles(
-        &mut self,
-        roles: Vec<HubRole>,
-        now: UnixMillis,
-        touched: &mut Touched,
-        out: &mut Vec<Output<T>>,
-    ) {
-        let gone: Vec<HubId> = self
-            .hubs
-            .keys()
-            .filter(|id| !roles.iter().any(|role| role.settings.id == **id))
-            .copied()
-            .collect();
-        for hub in gone {
-            self.drop_hub(hub, out);
-        }
-        for role in roles {
-            self.role(role, now, touched, out);
-        }
-    }
-
-    /// Forgets data of hubs that are no longer there; called once after the first trusted roles.
-    pub(super) fn drop_unknown(&mut self, out: &mut Vec<Output<T>>) {
-        let stored = match self.store.partitions() {
-            Ok(stored) => stored,
-            Err(error) => {
-                out.push(Output::Alarm {
-                    at: None,
-                    text: error.to_string(),
-                });
-                return;
-            }
-        };
-        for at in stored
-            .into_iter()
-            .filter(|at| !self.hubs.contains_key(&at.hub))
-        {
-            if let Err(error) = self.store.clear(at) {
-                out.push(Output::Alarm {
-                    at: Some(at),
-                    text: error.to_string(),
-                });
-            }
-        }
-    }
-
-    fn drop_hub(&mut self, hub: HubId, out: &mut Vec<Output<T>>) {
-        self.hubs.remove(&hub);
-        for at in self.keys_of(hub) {
-            if let Some(partition) = self.partitions.remove(&at) {
-                refuse_held(partition, Epoch(0), out);
-            }
-            out.push(Output::Visible {
-                at,
-                next: Sequence(0),
-                epoch: None,
-            });
-            if let Err(error) = self.store.clear(at) {
-                out.push(Output::Alarm {
-                    at: Some(at),
-                    text: error.to_string(),
-                });
-            }
-        }
-    }
-
-    fn role(
-        &mut self,
-        role: HubRole,
-        now: UnixMillis,
-        touched: &mut Touched,
-        out: &mut Vec<Output<T>>,
-    ) {
-        let hub = role.settings.id;
-        let known = self
-            .hubs
-            .get(&hub)
-            .map(|runtime| (runtime.role.epoch, runtime.role.role));
-        if known.is_some_and(|(epoch, _)| epoch > role.epoch) {
-            return;
-        }
-        let changed = known != Some((role.epoch, role.role));
-        let settings = role.settings.clone();
-        let devices = self.hubs.get(&hub).map_or(0, |runtime| runtime.devices);
-        self.hubs.insert(
-            hub,
-            HubRuntime {
-                role: role.clone(),
-                devices,
-            },
-        );
-        for number in 0..settings.partition_count {
-            let at = PartitionKey {
-                hub,
-                partition: PartitionId(number),
-            };
-            self.store.set_retention(at, settings.retention_days);
-            if !self.partitions.contains_key(&at) {
-                match Partition::open(at, &*self.store) {
-                    Ok(partition) => self.partitions.insert(at, partition),
-                    Err(error) => {
-                        self.failed = Some(error.to_string());
-                        out.push(Output::Alarm {
-                            at: Some(at),
-                            text: error.to_string(),
-                        });
-                        return;
-                    }
-                };
-                self.announce_broken(at, out);
-            }
-        }
-        if !changed {
-            return;
-        }
-        for at in self.keys_of(hub) {
-            match role.role {
-                Role::Primary => self.become_primary(at, role.epoch, now, touched, out),
-                Role::Secondary => self.become_secondary(at, role.epoch, out),
-            }
-        }
-        if role.role == Role::Primary {
-            self.count_devices(hub, now);
-        }
-    }
-
-    fn announce_broken(&self, at: PartitionKey, out: &mut Vec<Output<T>>) {
-        if let Some(why) = &self.partitions[&at].broken {
-            out.push(Output::Alarm {
-                at: Some(at),
-                text: format!("stopped: {why}"),
-            });
-        }
-    }
-
-    fn become_primary(
-        &mut self,
-        at: PartitionKey,
-        epoch: Epoch,
-        now: UnixMillis,
-        touched: &mut Touched,
-        out: &mut Vec<Output<T>>,
-    ) {
-        let partition = self.partitions.get_mut(&at).expect("just opened");
-        if partition.broken.is_some() {
-            return;
-        }
-        partition.following = super::Following::default();
-        if partition.head.fenced == epoch {
-            partition.serving = Serving::Fenced;
-            return;
-        }
-        if partition.turn.head.epoch < epoch {
-            partition.turn.head.epoch = epoch;
-            partition.turn.head.fenced = Epoch(0);
-            touched.partitions.insert(at);
-            if let Err(error) = partition.mark(Body::Open, &*self.store, now) {
-                self.failed = Some(error.to_string());
-                out.push(Output::Alarm {
-                    at: Some(at),
-                    text: error.to_string(),
-                });
-                return;
-            }
-        }
-        partition.serving = Serving::Open;
-        partition.shipper = replication::Shipper::default();
-        out.push(Output::Visible {
-            at,
-            next: partition.head.next_sequence,
-            epoch: Some(epoch),
-        });
-    }
-
-    fn become_secondary(&mut self, at: PartitionKey, epoch: Epoch, out: &mut Vec<Output<T>>) {
-        let partition = self.partitions.get_mut(&at).expect("just opened");
-        partition.serving = Serving::No;
-        partition.shipper = replication::Shipper::default();
-        partition.following.ask_again();
-        for waiting in partition.waiting.drain(..) {
-            for (reply, _) in waiting.replies {
-                let why = "the hub moved to its other region before the partner's word came";
-                out.push(Output::Reply(
-                    reply,
-                    Err(Refusal::OutcomeUnknown(why.into())),
-                ));
-            }
-        }
-        let turn: Turn<T> = partition.turn_failed();
-        for (reply, _) in turn.replies {
-            out.push(Output::Reply(reply, Err(Refusal::NotPrimary { epoch })));
-        }
-        out.push(Output::Visible {
-            at,
-            next: partition.head.next_sequence,
-            epoch: None,
-        });
-    }
-
-    /// After a turn that failed: serving is again what the stored head allows.
-    pub(super) fn serve_as_stored(&mut self, at: PartitionKey) {
-        let Some(role) = self
-            .hubs
-            .get(&at.hub)
-            .map(|runtime| (runtime.role.role, runtime.role.epoch))
-        else {
-            return;
-        };
-        let Some(partition) = self.partitions.get_mut(&at) else {
-            return;
-        };
-        partition.serving = match role {
-            (Role::Primary, epoch) if partition.head.fenced == epoch => Serving::Fenced,
-            (Role::Primary, epoch)
-                if partition.head.epoch == epoch && partition.broken.is_none() =>
-            {
-                Serving::Open
-            }
-            _ => Serving::No,
-        };
-    }
-
-    /// Opens what could not be opened when its role came (disk full).
-    pub(super) fn retry_open(
-        &mut self,
-        now: UnixMillis,
-        touched: &mut Touched,
-        out: &mut Vec<Output<T>>,
-    ) {
-        let late = |partition: &Partition<T>| {
-            let role = &self.hubs.get(&partition.at.hub)?.role;
-            let wanted = role.role == Role::Primary
-                && partition.serving == Serving::No
-                && partition.broken.is_none();
-            wanted.then_some((partition.at, role.epoch))
-        };
-        let late: Vec<_> = self.partitions.values().filter_map(late).collect();
-        for (at, epoch) in late {
-            self.become_primary(at, epoch, now, touched, out);
-        }
-    }
-
-    /// Counts the hub's devices anew from each partition's own statistics.
-    fn count_devices(&mut self, hub: HubId, now: UnixMillis) {
-        let mut devices = 0;
-        for at in self.keys_of(hub) {
-            if let Some(Reply::Statistics { total, .. }) =
-                self.ask(at, &Command::Registry(RegistryCommand::Statistics), now)
-            {
-                devices += total;
-            }
-        }
-        if let Some(runtime) = self.hubs.get_mut(&hub) {
-            runtime.devices = devices;
-        }
-    }
-
     pub(super) fn fence(
         &mut self,
         hub: HubId,
@@ -351,54 +102,49 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
-        let refuse = |why: String| Err(Refusal::Step(why));
+        if let Err(why) = self.step_allowed(hub, epoch) {
+            out.push(Output::Reply(reply, Err(Refusal::Step(why))));
+            return;
+        }
+        let keys = self.keys_of(hub);
+        let mut handovers = Vec::with_capacity(keys.len());
+        for at in &keys {
+            let partition = self.partitions.get_mut(at).expect("listed");
+            let written = match partition.serving {
+                Serving::Open => {
+                    touched.partitions.insert(*at);
+                    write_handover(partition, epoch, &*self.store, now).map_err(|e| e.to_string())
+                }
+                Serving::Fenced => Ok(()),
+                Serving::No => Err(partition.why_not_serving()),
+            };
+            if let Err(why) = written {
+                // What was fenced so far stays so until the step is repeated or rolled back.
+                let why = format!("partition {at}: {why}");
+                out.push(Output::Reply(reply, Err(Refusal::Step(why))));
+                return;
+            }
+            partition.serving = Serving::Fenced;
+            handovers.push(Handover::of(at.partition, &partition.turn.head));
+        }
+        self.answer_step(hub, reply, Answer::Fenced(handovers));
+    }
+
+    /// Steps at the old primary are for exactly the epoch it leads.
+    fn step_allowed(&self, hub: HubId, epoch: Epoch) -> Result<(), String> {
         let known = self
             .hubs
             .get(&hub)
             .map(|runtime| (runtime.role.role, runtime.role.epoch));
         if known != Some((Role::Primary, epoch)) {
-            out.push(Output::Reply(
-                reply,
-                refuse(format!(
-                    "not the primary at epoch {epoch} (known: {known:?})"
-                )),
+            return Err(format!(
+                "not the primary at epoch {epoch} (known: {known:?})"
             ));
-            return;
         }
-        if let Some(why) = self.failed.clone() {
-            out.push(Output::Reply(reply, refuse(why)));
-            return;
+        match &self.failed {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
         }
-        let keys = self.keys_of(hub);
-        if let Some(at) = keys
-            .iter()
-            .find(|at| self.partitions[at].serving == Serving::No)
-        {
-            let why = self.partitions[at]
-                .broken
-                .clone()
-                .unwrap_or_else(|| "not serving".into());
-            out.push(Output::Reply(
-                reply,
-                refuse(format!("partition {at}: {why}")),
-            ));
-            return;
-        }
-        let mut handovers = Vec::new();
-        for at in &keys {
-            let partition = self.partitions.get_mut(at).expect("listed");
-            if partition.serving == Serving::Open {
-                touched.partitions.insert(*at);
-                if let Err(error) = write_handover(partition, epoch, &*self.store, now) {
-                    self.failed = Some(error.to_string());
-                    out.push(Output::Reply(reply, refuse(error.to_string())));
-                    return;
-                }
-                partition.serving = Serving::Fenced;
-            }
-            handovers.push(Handover::of(at.partition, &partition.turn.head));
-        }
-        self.answer_step(reply, Answer::Fenced(handovers));
     }
 
     pub(super) fn unfence(
@@ -410,35 +156,24 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
-        let known = self
-            .hubs
-            .get(&hub)
-            .map(|runtime| (runtime.role.role, runtime.role.epoch));
-        if known != Some((Role::Primary, epoch)) {
-            out.push(Output::Reply(
-                reply,
-                Err(Refusal::Step(format!(
-                    "not the primary at epoch {epoch} (known: {known:?})"
-                ))),
-            ));
+        if let Err(why) = self.step_allowed(hub, epoch) {
+            out.push(Output::Reply(reply, Err(Refusal::Step(why))));
             return;
         }
-        let keys = self.keys_of(hub);
-        for at in &keys {
-            let partition = self.partitions.get_mut(at).expect("listed");
+        for at in self.keys_of(hub) {
+            let partition = self.partitions.get_mut(&at).expect("listed");
             if partition.serving != Serving::Fenced {
                 continue;
             }
-            touched.partitions.insert(*at);
+            touched.partitions.insert(at);
             partition.turn.head.fenced = Epoch(0);
             if let Err(error) = partition.mark(Body::Resume, &*self.store, now) {
-                self.failed = Some(error.to_string());
                 out.push(Output::Reply(reply, Err(Refusal::Step(error.to_string()))));
                 return;
             }
             partition.serving = Serving::Open;
         }
-        self.answer_step(reply, Answer::Opened);
+        self.answer_step(hub, reply, Answer::Opened);
     }
 
     pub(super) fn open(
@@ -449,29 +184,47 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
-        let hub = role.settings.id;
-        let epoch = role.epoch;
+        let (hub, epoch) = (role.settings.id, role.epoch);
+        let count = usize::from(role.settings.partition_count);
+        if role.role != Role::Primary {
+            let why = "only a primary can be opened".into();
+            out.push(Output::Reply(reply, Err(Refusal::Step(why))));
+            return;
+        }
         self.role(role, now, touched, out);
         let keys = self.keys_of(hub);
-        let open = !keys.is_empty()
-            && keys.iter().all(|at| {
-                let partition = &self.partitions[at];
-                partition.serving == Serving::Open && partition.turn.head.epoch == epoch
-            });
-        if open {
-            self.answer_step(reply, Answer::Opened);
-        } else {
-            out.push(Output::Reply(
-                reply,
-                Err(Refusal::Step(format!("cannot open at epoch {epoch}"))),
-            ));
-        }
+        let closed = keys.iter().find_map(|at| {
+            let partition = &self.partitions[at];
+            let open = partition.serving == Serving::Open && partition.turn.head.epoch == epoch;
+            (!open).then(|| format!("partition {at}: {}", partition.why_not_serving()))
+        });
+        let why = match (closed, &self.failed) {
+            (_, Some(why)) => why.clone(),
+            (Some(why), None) => why,
+            (None, None) if keys.len() == count => {
+                self.answer_step(hub, reply, Answer::Opened);
+                return;
+            }
+            (None, None) => format!("{} of {count} partitions are here", keys.len()),
+        };
+        let refusal = Refusal::Step(format!("cannot open at epoch {epoch}: {why}"));
+        out.push(Output::Reply(reply, Err(refusal)));
     }
 
     /// A step's answer leaves once this turn is durable. Steps do not wait for the partner, also on `sync` hubs: they are
     /// what moves it along.
-    fn answer_step(&mut self, reply: T, answer: Answer) {
-        self.steps.push((reply, answer));
+    fn answer_step(&mut self, hub: HubId, reply: T, answer: Answer) {
+        self.steps.push(StepAnswer { hub, reply, answer });
+    }
+
+    /// Nobody waits longer than a failover may pause a hub.
+    pub(super) fn expire_catch_ups(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
+        let late =
+            |wait: &mut CatchUp<T>| now.since(wait.since) >= limits::FAILOVER_PAUSE_CEILING_MS;
+        for wait in self.catch_ups.extract_if(.., late) {
+            let why = "the handover did not arrive in time".into();
+            out.push(Output::Reply(wait.reply, Err(Refusal::Step(why))));
+        }
     }
 
     pub(super) fn answer_catch_ups(&mut self, out: &mut Vec<Output<T>>) {
@@ -493,6 +246,15 @@ impl<T> Engine<T> {
                 return wrong("this region is the primary already".into());
             }
             Some(_) => {}
+        }
+        let named: Vec<PartitionId> = catch_up.handovers.iter().map(|h| h.partition).collect();
+        let held: Vec<PartitionId> = self
+            .keys_of(catch_up.hub)
+            .iter()
+            .map(|at| at.partition)
+            .collect();
+        if named != held {
+            return wrong("the handover does not name every partition of the hub once".into());
         }
         let mut reached = Vec::new();
         for handover in &catch_up.handovers {
@@ -547,9 +309,23 @@ fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis) -> PartitionFac
         lag_records: progress.lag_records,
         lag_ms: progress.lag_ms,
         follower_connected: partition.shipper.connected(),
-        following: partition.following.name().into(),
+        following: match partition.refill.under_way() {
+            true => "refilling".into(),
+            false => partition.following.name().into(),
+        },
         broken: partition.broken.clone(),
-        devices_connected: partition.connected(),
+        devices_connected: partition.live.connected(),
+    }
+}
+
+impl<T> Partition<T> {
+    fn why_not_serving(&self) -> String {
+        match &self.broken {
+            Some(why) => why.clone(),
+            None if self.refill.under_way() => "its partner is asked for what is missing".into(),
+            None if self.serving == Serving::Fenced => "it is fenced".into(),
+            None => "it is not served".into(),
+        }
     }
 }
 
@@ -569,40 +345,4 @@ fn write_handover<T>(
     partition.turn.head.fenced = epoch;
     partition.touch_head();
     Ok(())
-}
-
-/// Answers that can no longer be given for a partition that goes away.
-fn refuse_held<T>(mut partition: Partition<T>, epoch: Epoch, out: &mut Vec<Output<T>>) {
-    let waiting = partition.waiting.drain(..).flat_map(|w| w.replies);
-    out.extend(waiting.map(|(reply, _)| {
-        Output::Reply(
-            reply,
-            Err(Refusal::OutcomeUnknown("the hub was deleted".into())),
-        )
-    }));
-    let turn = partition.turn_failed();
-    out.extend(
-        turn.replies
-            .into_iter()
-            .map(|(reply, _)| Output::Reply(reply, Err(Refusal::NotPrimary { epoch }))),
-    );
-}
-
-pub(super) fn release_confirmed<T>(partition: &mut Partition<T>, out: &mut Vec<Output<T>>) {
-    let epoch = (partition.serving != Serving::No).then_some(partition.head.epoch);
-    while partition
-        .waiting
-        .front()
-        .is_some_and(|w| w.lsn <= partition.shipper.confirmed())
-    {
-        let waiting = partition.waiting.pop_front().expect("just seen");
-        give_out(
-            partition.at,
-            waiting.visible,
-            epoch,
-            waiting.replies,
-            waiting.effects,
-            out,
-        );
-    }
 }

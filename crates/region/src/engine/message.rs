@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{Lsn, PartitionKey};
+use types::{Epoch, Lsn, PartitionKey};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -53,6 +53,21 @@ pub enum Message {
         id: u64,
         records: Vec<Bytes>,
     },
+    /// A primary that starts asks its secondary where it stands.
+    PositionAsked { at: PartitionKey },
+    /// The secondary's own end.
+    Position {
+        at: PartitionKey,
+        epoch: Epoch,
+        lsn: Lsn,
+        crc: u32,
+    },
+    /// "I lead and lack what comes after `lsn`, whose checksum is `crc`": the secondary gives back one page of records.
+    Refill {
+        at: PartitionKey,
+        lsn: Lsn,
+        crc: u32,
+    },
 }
 
 impl Message {
@@ -66,7 +81,10 @@ impl Message {
             | Message::StateNext { at, .. }
             | Message::StatePage { at, .. }
             | Message::LogNext { at, .. }
-            | Message::LogPage { at, .. } => *at,
+            | Message::LogPage { at, .. }
+            | Message::PositionAsked { at }
+            | Message::Position { at, .. }
+            | Message::Refill { at, .. } => *at,
         }
     }
 

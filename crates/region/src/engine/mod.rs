@@ -4,27 +4,34 @@
 //! perform. The runtime drives it from one thread with the real store; the simulation drives it with a crash-honest one.
 
 mod commands;
+mod commit;
 mod follower;
 mod handover;
 mod message;
 mod partition;
+mod presence;
+mod refill;
+mod roles;
 mod source;
+mod view;
 
 pub use follower::Following;
 pub use handover::{Handover, HubRole, PartitionFacts, Role};
 pub use message::Message;
-pub use partition::{Live, Serving};
+pub use partition::Serving;
+pub use presence::Live;
 
+use commit::StepAnswer;
 use handover::CatchUp;
 use hub::decision::PresenceChange;
 use hub::{Command, Effect, Reply};
-use partition::{Partition, Turn, Waiting};
-use std::collections::BTreeMap;
+use partition::Partition;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use store::{Store, StoreError};
+use store::Store;
 use types::{
-    ConnectionId, Epoch, HubId, PartitionId, PartitionKey, RegionName, Reject, Replication,
-    Sequence, UnixMillis, limits,
+    ConnectionId, Epoch, HubId, PartitionId, PartitionKey, RegionName, Reject, Sequence,
+    UnixMillis, limits,
 };
 
 /// Source of random bytes: the operating system's, or a seeded one in simulation.
@@ -162,8 +169,14 @@ pub struct Engine<T> {
     links: BTreeMap<RegionName, bool>,
     catch_ups: Vec<CatchUp<T>>,
     /// Answers to failover steps of this turn, given once it is durable.
-    steps: Vec<(T, Answer)>,
+    steps: Vec<StepAnswer<T>>,
     copies: source::Copies,
+    /// Partitions whose follower may want records that are committed.
+    shippable: BTreeSet<PartitionKey>,
+    /// Roles were taken since the process started.
+    started: bool,
+    /// Partitions this region leads and whose partner was not asked yet, since the process started.
+    unsettled: BTreeSet<PartitionKey>,
     /// The store failed: nothing is served until it was reopened.
     failed: Option<String>,
     last_sweep: UnixMillis,
@@ -194,6 +207,9 @@ impl<T> Engine<T> {
             catch_ups: Vec::new(),
             steps: Vec::new(),
             copies: source::Copies::default(),
+            shippable: BTreeSet::new(),
+            started: false,
+            unsettled: BTreeSet::new(),
             failed: None,
             last_sweep: UnixMillis(0),
             stats: Stats::default(),
@@ -219,7 +235,9 @@ impl<T> Engine<T> {
             self.take(input, now, &mut touched, out);
         }
         self.commit(now, &mut touched, out);
-        self.answer_catch_ups(out);
+        if !self.catch_ups.is_empty() {
+            self.answer_catch_ups(out);
+        }
         self.ship_all(out)
     }
 
@@ -237,7 +255,7 @@ impl<T> Engine<T> {
             Input::Roles(roles) => self.roles(roles, now, touched, out),
             Input::Message { from, message } => self.message(from, message, now, touched, out),
             Input::Unsent { to, at } => self.unsent(&to, at),
-            Input::Link { peer, up } => self.link(peer, up, out),
+            Input::Link { peer, up } => self.link(peer, up),
             Input::Fence { hub, epoch, reply } => self.fence(hub, epoch, reply, now, touched, out),
             Input::Unfence { hub, epoch, reply } => {
                 self.unfence(hub, epoch, reply, now, touched, out)
@@ -249,6 +267,7 @@ impl<T> Engine<T> {
             } => self.catch_ups.push(CatchUp {
                 hub,
                 handovers,
+                since: now,
                 reply,
             }),
             Input::Open { role, reply } => self.open(role, reply, now, touched, out),
@@ -258,7 +277,7 @@ impl<T> Engine<T> {
             )),
             Input::Presence { at, change } => {
                 if let Some(partition) = self.partitions.get_mut(&at) {
-                    commands::apply_presence(partition, change);
+                    partition.live.told(change);
                 }
             }
             Input::DropUnknown => self.drop_unknown(out),
@@ -266,226 +285,27 @@ impl<T> Engine<T> {
         }
     }
 
-    /// One fsync for everything this turn changed; then, and only then, answers and effects leave.
-    fn commit(&mut self, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
-        let keys: Vec<PartitionKey> = touched.partitions.iter().copied().collect();
-        let mut commits = Vec::new();
-        let mut failure = None;
-        for at in &keys {
-            let Some(partition) = self.partitions.get_mut(at) else {
-                continue;
-            };
-            if let Err(error) = partition.seal(&*self.store, now) {
-                failure = Some(error);
-                break;
-            }
-            if let Some(commit) = partition.commit_of_turn() {
-                self.stats.records += commit.records.len() as u64;
-                self.stats.bytes += commit
-                    .records
-                    .iter()
-                    .map(|r| r.bytes.len() as u64)
-                    .sum::<u64>();
-                commits.push((*at, commit));
-            }
-        }
-        if failure.is_none() && !commits.is_empty() {
-            self.stats.commits += 1;
-            failure = self.store.commit(commits).err();
-        }
-        match failure {
-            None => {
-                self.stats.disk_full = false;
-                for at in keys {
-                    self.release(at, touched, now, out);
-                }
-                out.extend(
-                    self.steps
-                        .drain(..)
-                        .map(|(reply, answer)| Output::Reply(reply, Ok(answer))),
-                );
-            }
-            Some(error) => self.commit_failed(&keys, &error, touched, out),
-        }
-    }
-
-    fn release(
-        &mut self,
-        at: PartitionKey,
-        touched: &Touched,
-        now: UnixMillis,
-        out: &mut Vec<Output<T>>,
-    ) {
-        let Some(hub) = self.hubs.get(&at.hub) else {
-            return;
-        };
-        let Some(partition) = self.partitions.get_mut(&at) else {
-            return;
-        };
-        let before = partition.head;
-        let turn = partition.turn_committed(now);
-        if turn.head.lsn > before.lsn && touched.applied.contains(&at) {
-            if let Some(primary) = &hub.role.peer {
-                out.push(Output::Send {
-                    to: primary.clone(),
-                    message: Message::Acked {
-                        at,
-                        lsn: partition.head.lsn,
-                    },
-                });
-            }
-        }
-        let silent = turn.head.next_sequence == before.next_sequence
-            && turn.replies.is_empty()
-            && turn.effects.is_empty();
-        if silent || (partition.serving == Serving::No && turn.replies.is_empty()) {
-            return;
-        }
-        let visible = turn.head.next_sequence;
-        let must_wait =
-            hub.role.is_sync_primary() && partition.shipper.confirmed() < partition.head.lsn;
-        if must_wait {
-            let Turn {
-                replies, effects, ..
-            } = turn;
-            let lsn = partition.head.lsn;
-            partition.waiting.push_back(Waiting {
-                lsn,
-                visible,
-                since: now,
-                replies,
-                effects,
-            });
-        } else {
-            let epoch = (partition.serving != Serving::No).then_some(partition.head.epoch);
-            give_out(at, visible, epoch, turn.replies, turn.effects, out);
-        }
-    }
-
-    fn commit_failed(
-        &mut self,
-        keys: &[PartitionKey],
-        error: &StoreError,
-        touched: &Touched,
-        out: &mut Vec<Output<T>>,
-    ) {
-        self.stats.commit_failures += 1;
-        let nothing_done = matches!(error, StoreError::DiskFull { .. } | StoreError::Invalid(_));
-        let first = !self.stats.disk_full && self.failed.is_none();
-        if first {
-            out.push(Output::Alarm {
-                at: None,
-                text: error.to_string(),
-            });
-        }
-        self.stats.disk_full = matches!(error, StoreError::DiskFull { .. });
-        if !nothing_done {
-            self.failed = Some(error.to_string());
-        }
-        for at in keys {
-            let Some(partition) = self.partitions.get_mut(at) else {
-                continue;
-            };
-            if touched.applied.contains(at) {
-                partition.following.ask_again();
-            }
-            for (reply, _) in partition.turn_failed().replies {
-                let refusal = if nothing_done {
-                    Refusal::Unavailable(error.to_string())
-                } else {
-                    Refusal::OutcomeUnknown(error.to_string())
-                };
-                out.push(Output::Reply(reply, Err(refusal)));
-            }
-        }
-        for (reply, _) in self.steps.drain(..) {
-            out.push(Output::Reply(reply, Err(Refusal::Step(error.to_string()))));
-        }
-        for at in keys {
-            self.serve_as_stored(*at);
-        }
-        for (hub, delta) in &touched.devices {
-            if let Some(hub) = self.hubs.get_mut(hub) {
-                hub.devices = hub.devices.saturating_add_signed(-delta);
-            }
-        }
-    }
-
-    /// After the store failed: reopen it and read every head again, since the last commit may or may not be there.
-    fn recover(&mut self, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
-        if self.failed.is_none() {
-            return;
-        }
-        if let Err(error) = self.store.recover() {
-            self.failed = Some(error.to_string());
-            return;
-        }
-        let roles: Vec<HubRole> = self.hubs.values().map(|hub| hub.role.clone()).collect();
-        for partition in std::mem::take(&mut self.partitions).into_values() {
-            let waiting = partition.waiting.into_iter().flat_map(|w| w.replies);
-            out.extend(waiting.map(|(reply, _)| {
-                Output::Reply(
-                    reply,
-                    Err(Refusal::OutcomeUnknown("the store was reopened".into())),
-                )
-            }));
-        }
-        self.hubs.clear();
-        self.failed = None;
-        out.push(Output::Alarm {
-            at: None,
-            text: "the store works again".into(),
-        });
-        self.roles(roles, now, touched, out);
-    }
-
     fn tick(&mut self, now: UnixMillis, touched: &mut Touched, out: &mut Vec<Output<T>>) {
         self.recover(now, touched, out);
         if self.failed.is_none() {
+            self.go_on_refilling(now, touched, out);
             self.retry_open(now, touched, out);
         }
         self.copies.forget_idle(now);
         self.follow_up(now, out);
         self.expire_waiting(now, out);
+        self.expire_catch_ups(now, out);
         if now.since(self.last_sweep) >= 1000 {
             self.last_sweep = now;
             self.sweep(now, touched, out);
         }
     }
 
-    /// A `sync` hub's answers that the partner did not confirm in time: their outcome is not known to the asker.
-    fn expire_waiting(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
-        for partition in self.partitions.values_mut() {
-            for waiting in &mut partition.waiting {
-                if now.since(waiting.since) < limits::PARK_MS_MAX as i64 {
-                    break;
-                }
-                let why = "the partner region did not confirm in time";
-                for (reply, _) in waiting.replies.drain(..) {
-                    out.push(Output::Reply(
-                        reply,
-                        Err(Refusal::OutcomeUnknown(why.into())),
-                    ));
-                }
-            }
-        }
-    }
-
-    fn devices_changed(&mut self, hub: HubId, delta: i64, touched: &mut Touched) {
-        if delta == 0 {
-            return;
-        }
-        *touched.devices.entry(hub).or_default() += delta;
-        if let Some(hub) = self.hubs.get_mut(&hub) {
-            hub.devices = hub.devices.saturating_add_signed(delta);
-        }
-    }
-
     /// A reading command's reply, as the region itself needs it.
     fn ask(&self, at: PartitionKey, command: &Command, now: UnixMillis) -> Option<Reply> {
-        self.decide(at, command, now)
-            .ok()
-            .map(|decision| decision.reply)
+        let (hub, partition) = (self.hubs.get(&at.hub)?, self.partitions.get(&at)?);
+        let decided = commands::decide(&*self.store, &self.random, hub, partition, command, now);
+        decided.ok().map(|decision| decision.reply)
     }
 
     fn keys_of(&self, hub: HubId) -> Vec<PartitionKey> {
@@ -522,39 +342,12 @@ impl<T> Engine<T> {
 /// What one turn touched.
 #[derive(Default)]
 struct Touched {
-    partitions: std::collections::BTreeSet<PartitionKey>,
-    /// Partitions to which records of the primary were applied.
-    applied: std::collections::BTreeSet<PartitionKey>,
+    partitions: BTreeSet<PartitionKey>,
+    /// Partitions to which records of the other region were applied.
+    applied: BTreeSet<PartitionKey>,
     devices: BTreeMap<HubId, i64>,
     bytes: usize,
 }
 
-fn give_out<T>(
-    at: PartitionKey,
-    next: Sequence,
-    epoch: Option<Epoch>,
-    replies: Vec<partition::Held<T>>,
-    effects: Vec<partition::AddressedEffect>,
-    out: &mut Vec<Output<T>>,
-) {
-    out.push(Output::Visible { at, next, epoch });
-    out.extend(
-        replies
-            .into_iter()
-            .map(|(reply, answer)| Output::Reply(reply, answer)),
-    );
-    out.extend(effects.into_iter().map(|e| Output::Effect {
-        gateway: e.gateway,
-        hub: at.hub,
-        connection: e.connection,
-        effect: e.effect,
-    }));
-}
-
-impl HubRole {
-    fn is_sync_primary(&self) -> bool {
-        self.role == Role::Primary
-            && self.peer.is_some()
-            && self.settings.replication == Replication::Sync
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,18 @@
 //! One partition at run time: its head, its role, and what the current turn adds to it.
 
 use super::Refusal;
-use crate::engine::follower::Following;
+use super::follower::Following;
+use super::presence::Directory;
+use super::refill::Refill;
 use bytes::Bytes;
-use hub::view::Page;
-use hub::{Effect, Presence, View, ViewError};
+use hub::Effect;
 use replication::{Body, Head, Record, Shipper, digest};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use store::{LogRecord, PartitionCommit, Store, StoreError};
-use types::{ConnectionId, DeviceId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis};
+use types::{ConnectionId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis, limits};
 
-/// Recently committed records kept in memory for the follower, in bytes.
+/// Recently committed records kept in memory for a connected follower, in bytes.
 const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What the region knows of a device since it started.
-#[derive(Debug, Default)]
-pub struct Live {
-    pub presence: Option<Presence>,
-    pub activity: Option<UnixMillis>,
-}
 
 /// An effect with the gateway and connection it is for.
 #[derive(Debug)]
@@ -40,10 +34,16 @@ pub struct Waiting<T> {
     pub effects: Vec<AddressedEffect>,
 }
 
+impl<T> Waiting<T> {
+    pub fn held(&self) -> usize {
+        self.replies.len() + self.effects.len()
+    }
+}
+
 /// May this region serve the partition as its primary?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
-    /// Not the primary.
+    /// Not the primary, or not yet.
     No,
     Open,
     /// Stopped for a failover; answers nothing until opened again or told to follow.
@@ -60,8 +60,12 @@ pub struct Partition<T> {
     pub broken: Option<String>,
     pub shipper: Shipper,
     pub following: Following,
-    pub live: HashMap<DeviceId, Live>,
+    /// As the primary: what the partner has that is missing here.
+    pub refill: Refill,
+    pub live: Directory,
     pub waiting: VecDeque<Waiting<T>>,
+    /// Replies and effects in `waiting`.
+    pub held: usize,
     pub turn: Turn<T>,
     tail: VecDeque<(Lsn, Bytes)>,
     tail_bytes: usize,
@@ -75,10 +79,16 @@ pub struct Turn<T> {
     open: BTreeMap<Bytes, Option<Bytes>>,
     events: Vec<u8>,
     event_count: u32,
+    /// Bytes of `open` and `events`, roughly.
+    open_bytes: usize,
     /// Changes that are in a record of this turn.
     sealed: BTreeMap<Bytes, Option<Bytes>>,
     records: Vec<LogRecord>,
     head_changed: bool,
+    /// A record could be made only in part: nothing of this turn may be committed.
+    failed: Option<StoreError>,
+    /// The partition opens with this turn: readers learn of it once it is durable.
+    pub opens: bool,
     pub replies: Vec<Held<T>>,
     pub effects: Vec<AddressedEffect>,
 }
@@ -90,21 +100,42 @@ impl<T> Turn<T> {
             open: BTreeMap::new(),
             events: Vec::new(),
             event_count: 0,
+            open_bytes: 0,
             sealed: BTreeMap::new(),
             records: Vec::new(),
             head_changed: false,
+            failed: None,
+            opens: false,
             replies: Vec::new(),
             effects: Vec::new(),
         }
     }
 
     pub fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.open_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         self.open.insert(key, value);
     }
 
     pub fn event(&mut self, event: &hub::command::TelemetryEvent, enqueued: UnixMillis) {
+        let before = self.events.len();
         hub::telemetry::append_event(&mut self.events, event, enqueued);
+        self.open_bytes += self.events.len() - before;
         self.event_count += 1;
+    }
+
+    /// This turn's change of a state entry.
+    pub fn changed(&self, key: &[u8]) -> Option<&Option<Bytes>> {
+        self.open.get(key).or_else(|| self.sealed.get(key))
+    }
+
+    /// This turn's changes, older ones first.
+    pub fn changes(&self) -> [&BTreeMap<Bytes, Option<Bytes>>; 2] {
+        [&self.sealed, &self.open]
+    }
+
+    /// What is open fills a page of replication: it becomes a record of its own, so that no record outgrows a link's frame.
+    pub fn is_full(&self) -> bool {
+        self.open_bytes >= limits::SHIP_PAGE_BYTES_MAX
     }
 }
 
@@ -114,23 +145,10 @@ impl<T> Partition<T> {
     /// # Errors
     /// When the store cannot be read at all; wrong content makes the partition `broken` instead.
     pub fn open(at: PartitionKey, store: &dyn Store) -> Result<Self, StoreError> {
-        let mut broken = None;
-        let head = match store.head(at)? {
-            None => {
-                // Records without a head are the rest of a copy that was cut off: it begins anew.
-                store.clear(at)?;
-                Head::default()
-            }
-            Some(bytes) => match Head::decode(&bytes) {
-                Ok(head) => {
-                    broken = check_end(at, &head, store)?;
-                    head
-                }
-                Err(error) => {
-                    broken = Some(error.to_string());
-                    Head::default()
-                }
-            },
+        let (head, broken) = match stored_head(at, store) {
+            Ok(found) => found,
+            Err(error @ StoreError::Corrupt { .. }) => (Head::default(), Some(error.to_string())),
+            Err(error) => return Err(error),
         };
         Ok(Partition {
             at,
@@ -139,8 +157,10 @@ impl<T> Partition<T> {
             broken,
             shipper: Shipper::default(),
             following: Following::default(),
-            live: HashMap::new(),
+            refill: Refill::No,
+            live: Directory::default(),
             waiting: VecDeque::new(),
+            held: 0,
             turn: Turn::new(head),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -150,15 +170,19 @@ impl<T> Partition<T> {
     /// Makes one record of what is open in this turn; none if nothing is.
     ///
     /// # Errors
-    /// When former values cannot be read for the state digest.
+    /// When former values cannot be read for the state digest; the turn as a whole cannot be committed then.
     pub fn seal(&mut self, store: &dyn Store, now: UnixMillis) -> Result<(), StoreError> {
         let turn = &mut self.turn;
+        if let Some(error) = &turn.failed {
+            return Err(error.clone());
+        }
         if turn.open.is_empty() && turn.event_count == 0 {
             return Ok(());
         }
         let state: Vec<_> = std::mem::take(&mut turn.open).into_iter().collect();
         let events = Bytes::from(std::mem::take(&mut turn.events));
         let event_count = std::mem::take(&mut turn.event_count);
+        turn.open_bytes = 0;
         let record = self.next_record(now, event_count, Body::Data { state, events });
         self.append(record, None, store)
     }
@@ -201,32 +225,33 @@ impl<T> Partition<T> {
         encoded: Option<Bytes>,
         store: &dyn Store,
     ) -> Result<(), StoreError> {
-        let bytes = encoded.unwrap_or_else(|| record.encode());
-        let at = self.at;
         let turn = &mut self.turn;
-        if let Body::Data { state, .. } = &record.body {
-            let mut sum = digest::StateDigest(turn.head.state);
-            for (key, value) in state {
-                let old = match turn.sealed.get(key) {
-                    Some(old) => old.clone(),
-                    None => store.get(at, key)?,
-                };
-                sum.change(key, old.as_deref(), value.as_deref());
-                turn.sealed.insert(key.clone(), value.clone());
-            }
-            turn.head.state = sum.0;
+        if let Some(error) = &turn.failed {
+            return Err(error.clone());
         }
+        let bytes = encoded.unwrap_or_else(|| record.encode());
+        if let Body::Data { state, .. } = record.body {
+            match turn.change_state(self.at, state, store) {
+                Ok(sum) => turn.head.state = sum,
+                Err(error) => {
+                    turn.failed = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        let first_sequence = record.first_sequence;
+        let next_sequence = Sequence(first_sequence.0 + u64::from(record.event_count));
         let head = &mut turn.head;
         head.epoch = record.epoch;
         head.lsn = record.lsn;
-        head.next_sequence = record.next_sequence();
+        head.next_sequence = next_sequence;
         head.time = head.time.max(record.time);
         head.crc = replication::record::crc_of(&bytes);
         head.chain = digest::chain(head.chain, &bytes);
         turn.head_changed = true;
         turn.records.push(LogRecord {
             lsn: record.lsn,
-            first_sequence: record.first_sequence,
+            first_sequence,
             event_count: record.event_count,
             time: record.time,
             bytes,
@@ -239,16 +264,13 @@ impl<T> Partition<T> {
         self.turn.head_changed = true;
     }
 
-    /// What this turn commits, if anything.
-    pub fn commit_of_turn(&self) -> Option<PartitionCommit> {
-        let turn = &self.turn;
+    /// What this turn commits, if anything; to be followed by [`Partition::turn_committed`] or [`Partition::turn_failed`].
+    pub fn commit_of_turn(&mut self) -> Option<PartitionCommit> {
+        let turn = &mut self.turn;
         turn.head_changed.then(|| PartitionCommit {
+            // Their bytes are shared; the turn keeps its own list for the follower.
             records: turn.records.clone(),
-            state: turn
-                .sealed
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
+            state: std::mem::take(&mut turn.sealed).into_iter().collect(),
             head: Some(turn.head.encode().into()),
         })
     }
@@ -258,10 +280,17 @@ impl<T> Partition<T> {
         let head = self.turn.head;
         let mut turn = std::mem::replace(&mut self.turn, Turn::new(head));
         self.head = head;
+        if !self.shipper.connected() {
+            self.forget_tail();
+        }
         for record in turn.records.drain(..) {
-            self.shipper.committed(record.lsn, now);
-            self.tail_bytes += record.bytes.len();
-            self.tail.push_back((record.lsn, record.bytes));
+            if self.serving != Serving::No {
+                self.shipper.committed(record.lsn, now);
+            }
+            if self.shipper.connected() {
+                self.tail_bytes += record.bytes.len();
+                self.tail.push_back((record.lsn, record.bytes));
+            }
         }
         while self.tail_bytes > TAIL_BYTES_MAX {
             let Some((_, bytes)) = self.tail.pop_front() else {
@@ -281,6 +310,10 @@ impl<T> Partition<T> {
     pub fn reset(&mut self, head: Head) {
         self.head = head;
         self.turn = Turn::new(head);
+        self.forget_tail();
+    }
+
+    fn forget_tail(&mut self) {
         self.tail.clear();
         self.tail_bytes = 0;
     }
@@ -295,126 +328,95 @@ impl<T> Partition<T> {
         bytes_max: usize,
         store: &dyn Store,
     ) -> Result<Vec<(Lsn, Bytes)>, StoreError> {
-        let in_memory = self.tail.front().is_some_and(|(first, _)| *first <= from);
+        let first = self.tail.front().map(|(first, _)| *first);
+        let Some(first) = first.filter(|first| *first <= from) else {
+            let page = store.read_log(self.at, from, bytes_max)?;
+            return Ok(page
+                .into_iter()
+                .map(|record| (record.lsn, record.bytes))
+                .collect());
+        };
         let mut out = Vec::new();
         let mut bytes = 0;
-        if in_memory {
-            let first = self.tail[0].0;
-            for (lsn, record) in self.tail.iter().skip((from.0 - first.0) as usize) {
-                if bytes > 0 && bytes + record.len() > bytes_max {
-                    break;
-                }
-                bytes += record.len();
-                out.push((*lsn, record.clone()));
+        for (lsn, record) in self.tail.iter().skip((from.0 - first.0) as usize) {
+            if bytes > 0 && bytes + record.len() > bytes_max {
+                break;
             }
-            return Ok(out);
+            bytes += record.len();
+            out.push((*lsn, record.clone()));
         }
-        let page = store.read_log(self.at, from, bytes_max)?;
-        out.extend(page.into_iter().map(|record| (record.lsn, record.bytes)));
         Ok(out)
     }
 
-    pub fn connected(&self) -> u64 {
-        self.live
-            .values()
-            .filter(|live| live.presence.is_some())
-            .count() as u64
+    #[cfg(test)]
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
     }
 }
 
-fn check_end(
+impl<T> Turn<T> {
+    /// Lays a record's state over this turn's; gives the state digest after it.
+    fn change_state(
+        &mut self,
+        at: PartitionKey,
+        state: Vec<(Bytes, Option<Bytes>)>,
+        store: &dyn Store,
+    ) -> Result<u128, StoreError> {
+        let mut sum = digest::StateDigest(self.head.state);
+        for (key, value) in state {
+            let old = match self.sealed.get(&key) {
+                Some(old) => old.clone(),
+                None => store.get(at, &key)?,
+            };
+            sum.change(&key, old.as_deref(), value.as_deref());
+            self.sealed.insert(key, value);
+        }
+        Ok(sum.0)
+    }
+}
+
+/// The head as stored, and why the partition is broken if it is.
+fn stored_head(at: PartitionKey, store: &dyn Store) -> Result<(Head, Option<String>), StoreError> {
+    let Some(bytes) = store.head(at)? else {
+        // Records without a head are the rest of a copy that was cut off: it begins anew.
+        store.clear(at)?;
+        return Ok((Head::default(), None));
+    };
+    match Head::decode(&bytes) {
+        Ok(head) => Ok((head, check_end(at, &head, store)?)),
+        Err(error) => Ok((Head::default(), Some(error.to_string()))),
+    }
+}
+
+/// Says why the log does not end where `head` says, if so.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn check_end(
     at: PartitionKey,
     head: &Head,
     store: &dyn Store,
 ) -> Result<Option<String>, StoreError> {
-    if head.lsn == Lsn(0) {
+    // Without a record everything was trimmed by retention: the head alone stands.
+    let Some(bounds) = store.log_bounds(at)? else {
         return Ok(None);
-    }
-    let last = store.log_bounds(at)?.map(|bounds| bounds.last_lsn);
-    if last.is_some_and(|last| last != head.lsn) {
+    };
+    if bounds.last_lsn != head.lsn {
         return Ok(Some(format!(
             "the log ends at {}, its head says {}",
-            last.unwrap_or_default(),
-            head.lsn
+            bounds.last_lsn, head.lsn
         )));
     }
-    if last.is_none() {
-        // Everything was trimmed by retention: the head alone stands.
-        return Ok(None);
-    }
-    match store.read_log(at, head.lsn, 1) {
-        Ok(page) => {
-            let fits = page
-                .first()
-                .is_some_and(|r| replication::record::crc_of(&r.bytes) == head.crc);
-            Ok((!fits).then(|| {
-                format!(
-                    "the last record ({}) is not the one its head names",
-                    head.lsn
-                )
-            }))
-        }
-        Err(StoreError::Corrupt { why, .. }) => Ok(Some(why)),
-        Err(error) => Err(error),
-    }
-}
-
-/// State as the current turn sees it: this turn's changes over what is stored.
-pub struct TurnView<'a, T> {
-    pub at: PartitionKey,
-    pub store: &'a dyn Store,
-    pub turn: &'a Turn<T>,
-}
-
-fn unreadable(error: StoreError) -> ViewError {
-    ViewError(error.to_string())
-}
-
-impl<T> View for TurnView<'_, T> {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        match self
-            .turn
-            .open
-            .get(key)
-            .or_else(|| self.turn.sealed.get(key))
-        {
-            Some(value) => Ok(value.clone()),
-            None => self.store.get(self.at, key).map_err(unreadable),
-        }
-    }
-
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Page, ViewError> {
-        if from >= until || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let range = || {
-            (
-                std::ops::Bound::Included(from),
-                std::ops::Bound::Excluded(until),
-            )
-        };
-        let mut changed: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
-        for map in [&self.turn.sealed, &self.turn.open] {
-            changed.extend(
-                map.range::<[u8], _>(range())
-                    .map(|(k, v)| (k.clone(), v.clone())),
-            );
-        }
-        // Each removed or replaced entry can hide one stored entry, no more.
-        let stored = self
-            .store
-            .scan(self.at, from, until, limit + changed.len())
-            .map_err(unreadable)?;
-        if changed.is_empty() {
-            return Ok(stored);
-        }
-        let mut merged: BTreeMap<Bytes, Bytes> = stored.into_iter().collect();
-        for (key, value) in changed {
-            match value {
-                Some(value) => merged.insert(key, value),
-                None => merged.remove(&key),
-            };
-        }
-        Ok(merged.into_iter().take(limit).collect())
-    }
+    let last = match store.read_log(at, head.lsn, 1) {
+        Ok(page) => page.into_iter().next(),
+        Err(StoreError::Corrupt { why, .. }) => return Ok(Some(why)),
+        Err(error) => return Err(error),
+    };
+    let fits = last.is_some_and(|r| replication::record::crc_of(&r.bytes) == head.crc);
+    Ok((!fits).then(|| {
+        format!(
+            "the last record ({}) is not the one its head names",
+            head.lsn
+        )
+    }))
 }

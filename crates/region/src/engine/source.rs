@@ -1,12 +1,11 @@
 //! The primary's side: ship records in order inside a window, and hand out copies page by page as they are asked for.
 
-use super::handover::release_confirmed;
 use super::message::Message;
 use super::{Engine, Output, Role, Touched};
 use bytes::Bytes;
-use replication::Head;
 use replication::record::crc_of;
-use std::collections::BTreeMap;
+use replication::{Head, Shipper};
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Snapshot, StoreError};
 use types::{Lsn, PartitionKey, RegionName, UnixMillis, limits};
 
@@ -32,10 +31,18 @@ impl Copies {
         self.by_partition
             .retain(|_, copy| now.since(copy.used) < COPY_IDLE_MS);
     }
+
+    pub fn forget(&mut self, at: PartitionKey) {
+        self.by_partition.remove(&at);
+    }
+
+    pub fn clear(&mut self) {
+        self.by_partition.clear();
+    }
 }
 
 /// What a follower's position means for its source.
-enum Standing {
+pub(super) enum Standing {
     /// It can go on from its own end.
     Stream,
     /// It must take a copy first.
@@ -56,17 +63,7 @@ impl<T> Engine<T> {
             Message::Follow { at, lsn, crc } => self.follower_asks(from, at, lsn, crc, now, out),
             Message::Records { at, records } => self.records(&from, at, records, now, touched, out),
             Message::Acked { at, lsn } => self.acked(&from, at, lsn, out),
-            Message::Refused { at, why } => {
-                if let Some(partition) = self.partitions.get_mut(&at) {
-                    if partition.broken.is_none() {
-                        out.push(Output::Alarm {
-                            at: Some(at),
-                            text: format!("{from} refuses to be followed: {why}"),
-                        });
-                    }
-                    partition.broken = Some(why);
-                }
-            }
+            Message::Refused { at, why } => self.refused(&from, at, why, out),
             Message::Bootstrap { at, id, head } => self.bootstrap(&from, at, id, &head, now, out),
             Message::StateNext { at, id, after } => self.state_next(from, at, id, after, now, out),
             Message::StatePage { at, id, entries } => {
@@ -78,6 +75,14 @@ impl<T> Engine<T> {
                 from: first,
             } => self.log_next(from, at, id, first, now, out),
             Message::LogPage { at, id, records } => self.log_page(&from, at, id, records, now, out),
+            Message::PositionAsked { at } => self.position_asked(from, at, out),
+            Message::Position {
+                at,
+                epoch,
+                lsn,
+                crc,
+            } => self.position(&from, (at, epoch, lsn, crc), now, touched, out),
+            Message::Refill { at, lsn, crc } => self.refill_asked(from, at, (lsn, crc), now, out),
         }
     }
 
@@ -87,7 +92,39 @@ impl<T> Engine<T> {
         let mine =
             role.is_some_and(|role| role.role == Role::Primary && role.peer.as_ref() == Some(from));
         mine && self.failed.is_none()
-            && self.partitions.get(&at).is_some_and(|p| p.broken.is_none())
+            && self
+                .partitions
+                .get(&at)
+                .is_some_and(|p| p.broken.is_none() && !p.refill.under_way())
+    }
+
+    /// `from` is the hub's other region: it may take a copy that was begun for it.
+    fn copies_for(&self, at: PartitionKey, from: &RegionName) -> bool {
+        let hub = self.hubs.get(&at.hub);
+        self.failed.is_none() && hub.is_some_and(|hub| hub.role.peer.as_ref() == Some(from))
+    }
+
+    /// The other region will not serve this one: the partition stops, its bytes stay.
+    fn refused(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        why: String,
+        out: &mut Vec<Output<T>>,
+    ) {
+        if !self.follows(at, from) && !self.refills(at, from) {
+            return;
+        }
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        if partition.broken.is_none() {
+            out.push(Output::Alarm {
+                at: Some(at),
+                text: format!("stopped: {from} refuses to be followed: {why}"),
+            });
+            partition.broken = Some(why);
+        }
     }
 
     fn follower_asks(
@@ -116,8 +153,13 @@ impl<T> Engine<T> {
         let partition = self.partitions.get_mut(&at).expect("served");
         match standing {
             Standing::Stream => {
+                if lsn < partition.shipper.confirmed() {
+                    // It lost what it had confirmed: its lag counts from where it is now.
+                    partition.shipper = Shipper::default();
+                }
                 partition.shipper.follow(lsn);
-                release_confirmed(partition, out);
+                self.shippable.insert(at);
+                partition.release_waiting(partition.shipper.confirmed(), out);
             }
             Standing::Copy => self.begin_copy(from, at, now, out),
             Standing::Wrong(why) => {
@@ -133,7 +175,12 @@ impl<T> Engine<T> {
         }
     }
 
-    fn standing(&self, at: PartitionKey, lsn: Lsn, crc: u32) -> Result<Standing, StoreError> {
+    pub(super) fn standing(
+        &self,
+        at: PartitionKey,
+        lsn: Lsn,
+        crc: u32,
+    ) -> Result<Standing, StoreError> {
         let head = &self.partitions[&at].head;
         if lsn > head.lsn {
             let why = format!(
@@ -170,13 +217,17 @@ impl<T> Engine<T> {
         }
     }
 
-    fn begin_copy(
+    pub(super) fn begin_copy(
         &mut self,
         from: RegionName,
         at: PartitionKey,
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
+        if let Some(partition) = self.partitions.get_mut(&at) {
+            // Whatever it confirmed once, it has nothing now.
+            partition.shipper = Shipper::default();
+        }
         let known = self.copies.by_partition.contains_key(&at);
         if !known && self.copies.by_partition.len() >= COPIES_MAX {
             return;
@@ -222,7 +273,7 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
-        if !self.serves_follower(at, &from) {
+        if !self.copies_for(at, &from) {
             return;
         }
         let Some(copy) = self
@@ -258,7 +309,7 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
-        if !self.serves_follower(at, &from) {
+        if !self.copies_for(at, &from) {
             return;
         }
         let Some(copy) = self
@@ -322,7 +373,10 @@ impl<T> Engine<T> {
             return;
         }
         partition.shipper.acked(lsn);
-        release_confirmed(partition, out);
+        if partition.shipper.connected() {
+            self.shippable.insert(at);
+        }
+        partition.release_waiting(partition.shipper.confirmed(), out);
     }
 
     pub(super) fn unsent(&mut self, to: &RegionName, at: PartitionKey) {
@@ -333,53 +387,62 @@ impl<T> Engine<T> {
         if let (true, Some(partition)) = (theirs, self.partitions.get_mut(&at)) {
             partition.shipper.disconnect();
             partition.following.ask_again();
+            partition.refill.ask_again();
         }
     }
 
     /// Ships at most one page per partition; gives true when more could go at once.
     pub(super) fn ship_all(&mut self, out: &mut Vec<Output<T>>) -> bool {
-        let mut more = false;
         if self.failed.is_some() {
-            return more;
+            return false;
         }
-        for (at, partition) in &mut self.partitions {
-            let Some(first) = partition.shipper.wants(partition.head.lsn) else {
-                continue;
-            };
-            let Some(peer) = self.hubs.get(&at.hub).and_then(|hub| hub.role.peer.clone()) else {
-                continue;
-            };
-            let page =
-                match partition.records_from(first, limits::SHIP_PAGE_BYTES_MAX, &*self.store) {
-                    Ok(page) => page,
-                    Err(StoreError::Trimmed { .. }) => {
-                        partition.shipper.disconnect();
-                        continue;
-                    }
-                    Err(error) => {
-                        out.push(Output::Alarm {
-                            at: Some(*at),
-                            text: error.to_string(),
-                        });
-                        partition.shipper.disconnect();
-                        continue;
-                    }
-                };
-            let mut records = Vec::with_capacity(page.len());
-            for (lsn, bytes) in page {
-                partition.shipper.sent(lsn, bytes.len());
-                records.push(bytes);
+        let mut more = BTreeSet::new();
+        for at in std::mem::take(&mut self.shippable) {
+            if self.ship(at, out) {
+                more.insert(at);
             }
-            if records.is_empty() {
-                continue;
-            }
-            out.push(Output::Send {
-                to: peer,
-                message: Message::Records { at: *at, records },
-            });
-            more |= partition.shipper.wants(partition.head.lsn).is_some();
         }
-        more
+        self.shippable = more;
+        !self.shippable.is_empty()
+    }
+
+    /// Ships one page of a partition; gives true when its follower wants more and the window has room.
+    fn ship(&mut self, at: PartitionKey, out: &mut Vec<Output<T>>) -> bool {
+        let peer = self.hubs.get(&at.hub).and_then(|hub| hub.role.peer.clone());
+        let (Some(peer), Some(partition)) = (peer, self.partitions.get_mut(&at)) else {
+            return false;
+        };
+        let last = partition.head.lsn;
+        let Some(first) = partition.shipper.wants(last) else {
+            return false;
+        };
+        let page = match partition.records_from(first, limits::SHIP_PAGE_BYTES_MAX, &*self.store) {
+            Ok(page) => page,
+            Err(error) => {
+                // The follower asks again, and takes a copy if what it needs is trimmed.
+                partition.shipper.disconnect();
+                if !matches!(error, StoreError::Trimmed { .. }) {
+                    out.push(Output::Alarm {
+                        at: Some(at),
+                        text: error.to_string(),
+                    });
+                }
+                return false;
+            }
+        };
+        let mut records = Vec::with_capacity(page.len());
+        for (lsn, bytes) in page {
+            partition.shipper.sent(lsn, bytes.len());
+            records.push(bytes);
+        }
+        if records.is_empty() {
+            return false;
+        }
+        out.push(Output::Send {
+            to: peer,
+            message: Message::Records { at, records },
+        });
+        partition.shipper.wants(last).is_some()
     }
 }
 

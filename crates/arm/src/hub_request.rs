@@ -1,0 +1,524 @@
+//! Reads what a client wants a hub to be. Every mistake is named, with the path of its field.
+
+use crate::call::Call;
+use crate::durations;
+use crate::failure::{Failure, shown};
+use crate::hub_body::OWN_PROPERTIES;
+use crate::{ids, policies};
+use control::command::HubSpec;
+use control::{Answer, Command, Hub, RefusalCode, Request, State};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use types::{CloudToDevice, HubName, Policy, RegionName, Replication};
+
+/// Mistakes so far, each with the path of its field.
+#[derive(Default)]
+pub struct Mistakes(pub Vec<String>);
+
+impl Mistakes {
+    fn add(&mut self, path: &str, why: impl std::fmt::Display) {
+        self.0.push(format!("{path}: {why}"));
+    }
+}
+
+/// Reads the body of a hub's PUT as a whole.
+///
+/// # Errors
+/// All mistakes at once: those of form that are found here and those of substance that the control plane would find. A wrong
+/// location alone has a code of its own.
+pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure> {
+    let existing = call.hub_if_there();
+    let mut mistakes = Mistakes::default();
+    let location = location(call, body, existing);
+    let properties = object(body, "properties", "properties", &mut mistakes);
+    let mut spec = HubSpec {
+        subscription: call.param("subscription").into(),
+        group: call.param("group").into(),
+        name,
+        location: match &location {
+            Ok(region) => region.clone(),
+            // Stands in while the other mistakes are looked for; a spec with a mistake is never sent.
+            Err(_) => {
+                existing.map_or_else(|| call.api.backend.region().clone(), |hub| hub.home.clone())
+            }
+        },
+        partner: None,
+        sku_name: String::new(),
+        sku_capacity: 1,
+        tags: tags(body, &mut mistakes),
+        partition_count: None,
+        retention_days: None,
+        replication: None,
+        cloud_to_device: None,
+        policies: None,
+        default_policies: policies::defaults()?,
+        stored_properties: Value::Null,
+        if_match: call.header("if-match").map(str::to_owned),
+    };
+    spec.partner = pair_of(call, &spec.location);
+    sku(body, existing, &mut spec, &mut mistakes);
+    identity(body, &mut mistakes);
+    events(properties, &mut spec, &mut mistakes);
+    cloud_to_device(properties, existing, &mut spec, &mut mistakes);
+    spec.policies = authorization(properties, &mut mistakes)?;
+    spec.replication = replication(properties, &mut mistakes);
+    spec.stored_properties = Value::Object(stored(properties, &mut mistakes));
+    match location {
+        Ok(_) if mistakes.0.is_empty() => Ok(spec),
+        location => Err(refuse(call, spec, location.err(), mistakes.0)),
+    }
+}
+
+/// The refusal of a request with mistakes, with those that the control plane would add.
+fn refuse(call: &Call, spec: HubSpec, location: Option<Failure>, found: Vec<String>) -> Failure {
+    let hub = spec.name.clone();
+    let mut all = found;
+    match would_be_refused(call, spec) {
+        Some(refusal) if refusal.code == RefusalCode::InvalidProperties => {
+            let prefix = format!("IotHub '{hub}': ");
+            let text = refusal
+                .message
+                .strip_prefix(&prefix)
+                .unwrap_or(&refusal.message);
+            all.extend(text.split("; ").map(str::to_owned));
+        }
+        // The group is not there, the name is taken: the properties do not matter then.
+        Some(refusal) => return refusal.into(),
+        None => {}
+    }
+    if let Some(location) = location {
+        if all.is_empty() {
+            return location;
+        }
+        all.insert(0, format!("location: {}", location.message));
+    }
+    let message = format!("IotHub '{hub}': {}", all.join("; "));
+    Failure::bad("InvalidProperties", message).details(&all)
+}
+
+/// What the control plane would say, tried on a copy.
+fn would_be_refused(call: &Call, spec: HubSpec) -> Option<control::Refusal> {
+    let mut copy = State::clone(&call.state);
+    let request = Request {
+        now: call.now,
+        by: call.by.clone(),
+        id: String::new(),
+        command: Command::PutHub {
+            operation: "try".into(),
+            spec: Box::new(spec),
+        },
+    };
+    match copy.apply(&request) {
+        Answer::Refused(refusal) => Some(refusal),
+        _ => None,
+    }
+}
+
+/// An object at a path; absent and null are empty.
+fn object<'a>(
+    parent: &'a Value,
+    name: &str,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<&'a Map<String, Value>> {
+    match parent.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(fields)) => Some(fields),
+        Some(_) => {
+            mistakes.add(path, "an object is expected");
+            None
+        }
+    }
+}
+
+fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).filter(|value| !value.is_null())
+}
+
+fn whole<N: TryFrom<u64>>(
+    fields: &Map<String, Value>,
+    name: &str,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<N> {
+    let value = field(fields, name)?;
+    let number = value.as_u64().and_then(|number| N::try_from(number).ok());
+    if number.is_none() {
+        mistakes.add(
+            &format!("{path}.{name}"),
+            format!(
+                "{} is not a whole number in range",
+                shown(&value.to_string())
+            ),
+        );
+    }
+    number
+}
+
+fn duration(
+    fields: &Map<String, Value>,
+    name: &str,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<i64> {
+    let value = field(fields, name)?;
+    let millis = value.as_str().and_then(durations::parse);
+    if millis.is_none() {
+        let what = format!(
+            "{} is not an ISO 8601 duration such as PT1H",
+            shown(&value.to_string())
+        );
+        mistakes.add(&format!("{path}.{name}"), what);
+    }
+    millis
+}
+
+/// Tags of a hub or a group.
+pub fn tags(body: &Value, mistakes: &mut Mistakes) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
+    for (name, value) in object(body, "tags", "tags", mistakes).into_iter().flatten() {
+        match value {
+            Value::String(text) => drop(tags.insert(name.clone(), text.clone())),
+            Value::Null => drop(tags.insert(name.clone(), String::new())),
+            _ => mistakes.add(
+                "tags",
+                format!("the value of '{}' must be a text", shown(name)),
+            ),
+        }
+    }
+    tags
+}
+
+/// A location for a new hub must run here; that of an existing one is compared by the control plane.
+fn location(call: &Call, body: &Value, existing: Option<&Hub>) -> Result<RegionName, Failure> {
+    let given = match body.get("location") {
+        Some(Value::String(text)) if !text.trim().is_empty() => text,
+        None | Some(Value::Null | Value::String(_)) => {
+            let message = "The location property is required for this definition.";
+            return Err(Failure::bad("LocationRequired", message));
+        }
+        Some(_) => {
+            return Err(Failure::bad(
+                "LocationRequired",
+                "The location property must be a text.",
+            ));
+        }
+    };
+    let name = region_named(call, given);
+    match name {
+        Some(name) if existing.is_some() || call.state.deployment.regions.contains(&name) => {
+            Ok(name)
+        }
+        _ => Err(Failure::bad(
+            "LocationNotAvailableForResourceType",
+            format!(
+                "The provided location '{}' is not available for resource type 'Microsoft.Devices/IotHubs'. {}",
+                shown(given),
+                why_not_running(call, given)
+            ),
+        )),
+    }
+}
+
+/// A region by its display name or its short name.
+pub fn region_named(call: &Call, given: &str) -> Option<RegionName> {
+    let given = given.trim();
+    let mut catalogue = call.api.backend.catalogue().iter();
+    catalogue
+        .find(|region| region.display_name.eq_ignore_ascii_case(given))
+        .map(|region| region.name.clone())
+        .or_else(|| RegionName::parse(given).ok())
+}
+
+/// Says whether a region is known at all, and which ones run here.
+pub fn why_not_running(call: &Call, given: &str) -> String {
+    let known =
+        region_named(call, given).filter(|name| call.api.backend.catalogue().get(name).is_some());
+    let running: Vec<&str> = call
+        .state
+        .deployment
+        .regions
+        .iter()
+        .map(RegionName::as_str)
+        .collect();
+    let what = match known {
+        Some(name) => format!("The region '{name}' is not running here"),
+        None => format!("'{}' is not the name of a region", shown(given)),
+    };
+    format!(
+        "{what}; the regions running here are: {}.",
+        running.join(", ")
+    )
+}
+
+/// The pair that the catalogue names, if it runs here.
+fn pair_of(call: &Call, home: &RegionName) -> Option<RegionName> {
+    let pair = call
+        .api
+        .backend
+        .catalogue()
+        .get(home)?
+        .paired_with
+        .clone()?;
+    call.state
+        .deployment
+        .regions
+        .contains(&pair)
+        .then_some(pair)
+}
+
+fn sku(body: &Value, existing: Option<&Hub>, spec: &mut HubSpec, mistakes: &mut Mistakes) {
+    let Some(fields) = object(body, "sku", "sku", mistakes) else {
+        match existing {
+            Some(hub) => {
+                spec.sku_name.clone_from(&hub.sku.name);
+                spec.sku_capacity = hub.sku.capacity;
+            }
+            None if body.get("sku").is_none_or(Value::is_null) => {
+                mistakes.add("sku", "it is missing")
+            }
+            None => {}
+        }
+        if spec.sku_name.is_empty() {
+            // Named above; a valid one lets the other mistakes be found.
+            spec.sku_name = "S1".into();
+        }
+        return;
+    };
+    match field(fields, "name") {
+        Some(Value::String(name)) => spec.sku_name.clone_from(name),
+        _ => {
+            mistakes.add("sku.name", "a text is expected");
+            spec.sku_name = "S1".into();
+        }
+    }
+    if let Some(capacity) = whole(fields, "capacity", "sku", mistakes) {
+        spec.sku_capacity = capacity;
+    }
+}
+
+/// Managed identities do not exist here; asking for none is fine.
+fn identity(body: &Value, mistakes: &mut Mistakes) {
+    let Some(fields) = object(body, "identity", "identity", mistakes) else {
+        return;
+    };
+    if let Some(kind) = field(fields, "type")
+        && !kind
+            .as_str()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("None"))
+    {
+        mistakes.add(
+            "identity.type",
+            "managed identities are not available here, only 'None'",
+        );
+    }
+}
+
+fn events(properties: Option<&Map<String, Value>>, spec: &mut HubSpec, mistakes: &mut Mistakes) {
+    const PATH: &str = "eventHubEndpoints";
+    let Some(properties) = properties else { return };
+    let endpoints = match field(properties, PATH) {
+        None => return,
+        Some(Value::Object(endpoints)) => endpoints,
+        Some(_) => return mistakes.add(PATH, "an object is expected"),
+    };
+    for (name, value) in endpoints {
+        match (name.as_str(), value) {
+            ("events", Value::Object(events)) => {
+                let path = "eventHubEndpoints.events";
+                spec.partition_count = whole(events, "partitionCount", path, mistakes);
+                spec.retention_days = whole(events, "retentionTimeInDays", path, mistakes);
+            }
+            (_, Value::Null) => {}
+            ("events", _) => mistakes.add("eventHubEndpoints.events", "an object is expected"),
+            // Older hubs had it; clients still send it back.
+            ("operationsMonitoringEvents", _) => {}
+            (other, _) => mistakes.add(
+                PATH,
+                format!(
+                    "'{}' is unknown, the only endpoint is 'events'",
+                    shown(other)
+                ),
+            ),
+        }
+    }
+}
+
+/// Fields that are not named keep what the hub has, or take the default.
+fn cloud_to_device(
+    properties: Option<&Map<String, Value>>,
+    existing: Option<&Hub>,
+    spec: &mut HubSpec,
+    mistakes: &mut Mistakes,
+) {
+    const PATH: &str = "cloudToDevice";
+    let Some(value) = properties.and_then(|properties| field(properties, PATH)) else {
+        return;
+    };
+    let Value::Object(fields) = value else {
+        return mistakes.add(PATH, "an object is expected");
+    };
+    let mut c2d = existing.map_or_else(CloudToDevice::default, |hub| hub.cloud_to_device.clone());
+    if let Some(count) = whole(fields, "maxDeliveryCount", PATH, mistakes) {
+        c2d.max_delivery_count = count;
+    }
+    if let Some(ttl) = duration(fields, "defaultTtlAsIso8601", PATH, mistakes) {
+        c2d.default_ttl_ms = ttl;
+    }
+    if let Some(feedback) = object(value, "feedback", "cloudToDevice.feedback", mistakes) {
+        let path = "cloudToDevice.feedback";
+        if let Some(lock) = duration(feedback, "lockDurationAsIso8601", path, mistakes) {
+            c2d.feedback.lock_ms = lock;
+        }
+        if let Some(ttl) = duration(feedback, "ttlAsIso8601", path, mistakes) {
+            c2d.feedback.ttl_ms = ttl;
+        }
+        if let Some(count) = whole(feedback, "maxDeliveryCount", path, mistakes) {
+            c2d.feedback.max_delivery_count = count;
+        }
+    }
+    spec.cloud_to_device = Some(c2d);
+}
+
+/// Keys that are missing are made: that is how a key is renewed.
+fn authorization(
+    properties: Option<&Map<String, Value>>,
+    mistakes: &mut Mistakes,
+) -> Result<Option<Vec<Policy>>, Failure> {
+    const PATH: &str = "authorizationPolicies";
+    let Some(value) = properties.and_then(|properties| field(properties, PATH)) else {
+        return Ok(None);
+    };
+    let Value::Array(items) = value else {
+        mistakes.add(PATH, "an array is expected");
+        return Ok(None);
+    };
+    let mut policies = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        if let Some(policy) = policy(item, &format!("{PATH}[{at}]"), mistakes)? {
+            policies.push(policy);
+        }
+    }
+    Ok(Some(policies))
+}
+
+fn policy(item: &Value, path: &str, mistakes: &mut Mistakes) -> Result<Option<Policy>, Failure> {
+    let Value::Object(fields) = item else {
+        mistakes.add(path, "an object is expected");
+        return Ok(None);
+    };
+    let before = mistakes.0.len();
+    let mut text = |name: &str| match field(fields, name) {
+        None => None,
+        Some(Value::String(text)) => Some(text.as_str()).filter(|text| !text.is_empty()),
+        Some(_) => {
+            mistakes.add(&format!("{path}.{name}"), "a text is expected");
+            None
+        }
+    };
+    let (name, rights) = (text("keyName"), text("rights"));
+    let keys = [text("primaryKey"), text("secondaryKey")];
+    if name.is_none() {
+        mistakes.add(&format!("{path}.keyName"), "it is missing");
+    }
+    let rights = match rights.map(policies::read_rights) {
+        Some(Ok(rights)) => Some(rights),
+        Some(Err(word)) => {
+            mistakes.add(
+                &format!("{path}.rights"),
+                format!("'{word}' is not a right"),
+            );
+            None
+        }
+        None => {
+            mistakes.add(&format!("{path}.rights"), "it is missing");
+            None
+        }
+    };
+    let [primary, secondary] = keys;
+    let key = |given: Option<&str>| given.map_or_else(ids::key, |key| Ok(key.to_owned()));
+    match (name, rights) {
+        (Some(name), Some(rights)) if mistakes.0.len() == before => Ok(Some(Policy {
+            name: name.into(),
+            primary_key: key(primary)?,
+            secondary_key: key(secondary)?,
+            rights,
+        })),
+        _ => Ok(None),
+    }
+}
+
+fn replication(
+    properties: Option<&Map<String, Value>>,
+    mistakes: &mut Mistakes,
+) -> Option<Replication> {
+    let own = properties.and_then(|properties| field(properties, "castling"))?;
+    let Value::Object(own) = own else {
+        mistakes.add("castling", "an object is expected");
+        return None;
+    };
+    match field(own, "replication")? {
+        Value::String(text) if text.eq_ignore_ascii_case("async") => Some(Replication::Async),
+        Value::String(text) if text.eq_ignore_ascii_case("sync") => Some(Replication::Sync),
+        _ => {
+            mistakes.add("castling.replication", "it must be 'async' or 'sync'");
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Flag,
+    Text,
+    List,
+    Object,
+}
+
+/// The kinds of settings that are only stored; names that are not here are stored as they are.
+const STORED_KINDS: [(&str, Kind); 18] = [
+    ("routing", Kind::Object),
+    ("storageEndpoints", Kind::Object),
+    ("messagingEndpoints", Kind::Object),
+    ("enableFileUploadNotifications", Kind::Flag),
+    ("ipFilterRules", Kind::List),
+    ("networkRuleSets", Kind::Object),
+    ("features", Kind::Text),
+    ("minTlsVersion", Kind::Text),
+    ("publicNetworkAccess", Kind::Text),
+    ("disableLocalAuth", Kind::Flag),
+    ("disableDeviceSAS", Kind::Flag),
+    ("disableModuleSAS", Kind::Flag),
+    ("restrictOutboundNetworkAccess", Kind::Flag),
+    ("allowedFqdnList", Kind::List),
+    ("enableDataResidency", Kind::Flag),
+    ("comments", Kind::Text),
+    ("privateEndpointConnections", Kind::List),
+    ("encryption", Kind::Object),
+];
+
+/// What the hub does not keep itself, as given; nulls are left out.
+fn stored(properties: Option<&Map<String, Value>>, mistakes: &mut Mistakes) -> Map<String, Value> {
+    let mut stored = Map::new();
+    for (name, value) in properties.into_iter().flatten() {
+        if value.is_null() || OWN_PROPERTIES.contains(&name.as_str()) {
+            continue;
+        }
+        let kind = STORED_KINDS
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, kind)| *kind);
+        let wrong = match kind {
+            Some(Kind::Flag) if !value.is_boolean() => Some("true or false is expected"),
+            Some(Kind::Text) if !value.is_string() => Some("a text is expected"),
+            Some(Kind::List) if !value.is_array() => Some("an array is expected"),
+            Some(Kind::Object) if !value.is_object() => Some("an object is expected"),
+            _ => None,
+        };
+        match wrong {
+            Some(why) => mistakes.add(&shown(name), why),
+            None => drop(stored.insert(name.clone(), value.clone())),
+        }
+    }
+    stored
+}

@@ -1,0 +1,197 @@
+"""Benchmarks of one machine: client and server on it together. Figures go to the screen and to target/bench/*.json."""
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from lib.bench import Running, addresses, run, target
+from lib.report import main, percentile, require, say, table
+from lib.rest import Management
+from lib.world import SCRATCH, World
+
+OUT = Path(os.environ.get("CASTLING_BENCH_OUT", "target/bench"))
+HOME, GROUP, HUB = "westus2", "bench", "bench-hub"
+NO_POLICY = ("--failover-cooldown", "0s", "--failovers-per-day", "1000", "--log", "warn,openraft=error")
+PLAIN = ("--plain-mqtt-port", "1883")
+PAIR = "westus2,westcentralus"
+
+
+class Bench:
+    """A world with one hub."""
+
+    def __init__(self, name):
+        self.world = World(f"bench-{name}", *NO_POLICY, *PLAIN, regions=PAIR)
+
+    def __enter__(self):
+        self.world.start()
+        self.management = Management(self.world)
+        self.management.create_group(GROUP, HOME)
+        self.world.cli("hub", "create", HUB, "--location", HOME, "--resource-group", GROUP)
+        self.host = self.management.hub(GROUP, HUB)["properties"]["hostName"]
+        self.key = self.management.key(GROUP, HUB)
+        return self
+
+    def __exit__(self, *what):
+        self.world.__exit__(*what)
+
+    def register(self, count, start=0, prefix="bench"):
+        return run("import", "--address", addresses(self.world, "https_port"), "--ca", self.world.up["ca_file"], "--host", self.host,
+                   "--key", self.key, "--prefix", prefix, "--from", start, "--count", count, seconds=1800)
+
+    def primary(self):
+        """Only the gateway of the primary, so that its process is all that is measured."""
+        return self.world.regions[0]
+
+
+def machine():
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.release(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def floor():
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    return run("floor", "--folder", SCRATCH)
+
+
+def write(name, figures):
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{name}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")
+    say(f"written: {OUT / name}.json")
+
+
+def show_floor(disk):
+    say(f"this disk: {disk['fdatasync_per_s']:.0f} fdatasync of 4 KiB a second, p50 {disk['p50_us']} us, p99 {disk['p99_us']} us")
+
+
+def ingest():
+    """Durable QoS 1 publishes of 256 bytes."""
+    disk = floor()
+    show_floor(disk)
+    found = []
+    with Bench("ingest") as bench:
+        bench.register(1000)
+        for tls in (False, True):
+            for connections in (100, 1000):
+                for window in (1, 16):
+                    before = bench.world.metrics()
+                    figures = run("ingest", *target(bench.world, bench.host, "bench", tls), "--connections", connections, "--window", window,
+                                  "--seconds", 10, "--server-pid", bench.world.pid)
+                    after = bench.world.metrics()
+                    commits = after["castling_commits_total"] - before["castling_commits_total"]
+                    figures.update(tls=tls, acks_per_commit=figures["acks"] / max(1, commits), commits_per_s=commits / figures["seconds"])
+                    found.append(figures)
+                    say(f"{'TLS' if tls else 'plain'} {connections}x{window}: {figures['acks_per_s']:.0f}/s")
+    print()
+    table(["", "acks/s", "p50 ms", "p99 ms", "server cores", "us/ack", "acks/commit", "commits/s"],
+          [[f"{'TLS' if f['tls'] else 'plain'} {f['connections']}x{f['window']}", f"{f['acks_per_s']:.0f}", f"{f['puback_p50_us'] / 1000:.2f}",
+            f"{f['puback_p99_us'] / 1000:.2f}", f"{f['server_cores']:.2f}", f"{f['server_cpu_us_per_ack']:.1f}", f"{f['acks_per_commit']:.0f}", f"{f['commits_per_s']:.0f}"] for f in found])
+    disk_after = floor()
+    show_floor(disk_after)
+    write("ingest", {"disk_before": disk, "disk_after": disk_after, "runs": found})
+
+
+def idle():
+    """What 5,000 idle connections cost."""
+    found = []
+    for tls in (False, True):
+        with Bench("idle") as bench:
+            bench.register(5000)
+            # The first connections of a process pay for what all share.
+            run("idle", *target(bench.world, bench.host, "bench", tls), "--connections", 200, "--server-pid", bench.world.pid)
+            figures = run("idle", *target(bench.world, bench.host, "bench", tls), "--connections", 5000, "--server-pid", bench.world.pid)
+            found.append({"tls": tls, **figures})
+    print()
+    table(["5,000 idle", "bytes per connection", "connects/s"], [["TLS" if f["tls"] else "plain", f"{f['server_bytes_per_connection']:.0f}", f"{f['connects_per_s']:.0f}"] for f in found])
+    write("idle", {"runs": found})
+
+
+def bulk():
+    """Devices created in bulk over HTTPS."""
+    disk = floor()
+    show_floor(disk)
+    found, start = [], 0
+    with Bench("import") as bench:
+        for connections in (1, 4, 16):
+            count = 100_000 if connections > 1 else 20_000
+            figures = run("import", "--address", f"{bench.primary()['address']}:{bench.primary()['https_port']}", "--ca", bench.world.up["ca_file"], "--host", bench.host,
+                          "--key", bench.key, "--from", start, "--count", count, "--connections", connections, seconds=1800)
+            start += count
+            found.append(figures)
+    print()
+    table(["bulk creation", "devices/s"], [[f"{f['connections']} connections, {f['devices']} devices", f"{f['devices_per_s']:.0f}"] for f in found])
+    write("import", {"disk": disk, "runs": found})
+
+
+def failover():
+    """The pause of planned failovers, with more and more registered devices."""
+    sizes = [int(size) for size in sys.argv[2:]] or [1_000, 100_000, 1_000_000]
+    found = []
+    with Bench("failover") as bench:
+        registered = 0
+        bench.register(2000, prefix="idle")
+        bench.register(20, prefix="gap")
+        for size in sizes:
+            count = size - registered
+            if count > 0:
+                say(f"registering {count} devices")
+                say(f"{bench.register(count, registered)['devices_per_s']:.0f} devices/s")
+                registered = size
+            found.append({"registered": size, **measure_failovers(bench, 20)})
+    print()
+    table(["registered", "pause p50 ms", "p99", "max", "gap p50 ms", "gap max", "whole p50 ms", "reconnects"],
+          [[f["registered"], percentile(f["pauses_ms"], 0.5), percentile(f["pauses_ms"], 0.99), max(f["pauses_ms"]), percentile(f["gaps_ms"], 0.5), max(f["gaps_ms"]),
+            percentile(f["whole_ms"], 0.5), f["reconnects"]] for f in found])
+    write("failover", {"connected": 2000, "publishing": 20, "failovers_each": 20, "runs": found})
+    worst = max(percentile(f["pauses_ms"], 0.99) for f in found)
+    require(worst < 1000, f"p99 of the pause is {worst} ms: not under a second")
+
+
+def measure_failovers(bench, count):
+    idle_ones = Running("idle", *target(bench.world, bench.host, "idle"), "--connections", 2000, "--hold-seconds", 1800)
+    publishers = Running("gap", *target(bench.world, bench.host, "gap"), "--connections", 20, "--seconds", 1800)
+    try:
+        idle_ones.wait_connected()
+        publishers.wait_connected()
+        wait_until_followed(bench)
+        before = bench.world.metrics()
+        windows, reports = [], []
+        for _ in range(count):
+            time.sleep(0.5)
+            begun = time.time() * 1000
+            bench.world.cli("hub", "failover", "start", HUB, "--yes", HUB, seconds=300)
+            windows.append((begun, time.time() * 1000 + 300))
+            reports.append(bench.world.cli_json("hub", "failover", "report", HUB))
+            require(reports[-1]["outcome"] == "Succeeded", f"a failover ended as {reports[-1]['outcome']}: {reports[-1]['error']}")
+        time.sleep(0.5)
+        closed = bench.world.metrics()["castling_sessions_closed_total"] - before["castling_sessions_closed_total"]
+        figures = publishers.end()
+        idle_ones.end()
+    finally:
+        publishers.kill()
+        idle_ones.kill()
+    require(closed == 0, f"{closed} device sockets were closed during {count} failovers")
+    longest = [max((gap["ms"] for gap in figures["gaps"] if begun <= gap["end_ms"] <= ended), default=0) for begun, ended in windows]
+    return {"pauses_ms": [report["pauseMs"] for report in reports], "whole_ms": [report["durationMs"] for report in reports], "gaps_ms": longest,
+            "longest_gap_ms": figures["longest_ms"], "reconnects": figures["reconnects"], "publisher_acks": figures["acks"], "publisher_p50_us": figures["puback_p50_us"]}
+
+
+def wait_until_followed(bench, seconds=120):
+    """After registering many devices the secondary has some catching up to do; that is not what is measured."""
+    deadline = time.monotonic() + seconds
+    while bench.world.metrics().get("castling_replication_lag_records", 0) > 200:
+        require(time.monotonic() < deadline, f"the secondary is behind after {seconds} s")
+        time.sleep(0.2)
+
+
+MODES = {"ingest": ingest, "failover": failover, "idle": idle, "import": bulk}
+
+
+def scenario():
+    name = sys.argv[1]
+    for mode in MODES.values() if name == "all" else [MODES[name]]:
+        mode()
+
+
+main(scenario)
