@@ -175,19 +175,20 @@ impl Call {
     /// An id for an operation that this request starts.
     ///
     /// A client that repeats a request sends the same `x-ms-client-request-id`: the id is made from it, so that a repeated
-    /// request finds the operation of the first one instead of starting another. Ids of operations that ended a while ago are
-    /// not used again, since some clients always send the same.
-    pub fn operation_id(&self, what: &str) -> Result<String, Failure> {
+    /// request finds the operation of the first one instead of starting another. Some clients always send the same one, so
+    /// the id of an operation that has ended is used again only for a short while, and only if `repeat_finds_ended`.
+    pub fn operation_id(&self, what: &str, repeat_finds_ended: bool) -> Result<String, Failure> {
         let Some(given) = ids::given(&self.headers, "x-ms-client-request-id") else {
             return ids::operation_id();
         };
         let text = format!("{}\n{given}\n{what}", self.by);
         let id = hex(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..16]);
-        let stale = self.state.operations.get(&id).is_some_and(|op| {
-            op.ended
-                .is_some_and(|ended| self.now.since(ended) > limits::MANAGEMENT_REPEAT_MS)
-        });
-        if stale { ids::operation_id() } else { Ok(id) }
+        let ended = self.state.operations.get(&id).and_then(|op| op.ended);
+        let recent = |at| self.now.since(at) <= limits::MANAGEMENT_REPEAT_MS;
+        match ended {
+            Some(at) if !(repeat_finds_ended && recent(at)) => ids::operation_id(),
+            _ => Ok(id),
+        }
     }
 }
 

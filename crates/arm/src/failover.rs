@@ -4,7 +4,7 @@ use crate::answer::{self, Outcome};
 use crate::call::{Call, unexpected};
 use crate::failure::{Failure, shown};
 use crate::hub_body::display_name;
-use crate::hub_request::region_named;
+use crate::locations::region_named;
 use crate::operations;
 use axum::http::StatusCode;
 use control::{Answer, Command, Hub, Operation, State};
@@ -35,7 +35,7 @@ pub async fn start(call: Call) -> Outcome {
     let command = Command::StartFailover {
         hub: hub.id,
         to: to.clone(),
-        operation: call.operation_id(&format!("failover {} to {to}", hub.id))?,
+        operation: call.operation_id(&format!("failover {} to {to}", hub.id), true)?,
         reason,
         excluded: catalogue
             .get(&hub.home)

@@ -3,7 +3,7 @@
 use crate::answer::{self, Outcome};
 use crate::call::{Call, unexpected};
 use crate::failure::{Failure, shown};
-use crate::hub_request::{Mistakes, tags};
+use crate::fields::{Mistakes, tags};
 use crate::operations;
 use axum::http::StatusCode;
 use control::naming::{group_name, group_path};
@@ -121,7 +121,7 @@ fn not_available(call: &Call, location: &str) -> Failure {
         format!(
             "The provided location '{}' is not available for resource group. {}",
             shown(location),
-            crate::hub_request::why_not_running(call, location)
+            crate::locations::why_not_running(call, location)
         ),
     )
 }
@@ -137,7 +137,7 @@ pub async fn delete(call: Call) -> Outcome {
     let command = Command::DeleteGroup {
         subscription: subscription.into(),
         name: name.into(),
-        operation: call.operation_id(&what)?,
+        operation: call.operation_id(&what, false)?,
     };
     match call.submit(command).await? {
         Answer::Absent => Ok(answer::empty(StatusCode::OK)),

@@ -1,25 +1,14 @@
 //! Reads what a client wants a hub to be. Every mistake is named, with the path of its field.
 
 use crate::call::Call;
-use crate::durations;
 use crate::failure::{Failure, shown};
+use crate::fields::{Mistakes, duration, field, object, tags, whole};
 use crate::hub_body::OWN_PROPERTIES;
-use crate::{ids, policies};
+use crate::{ids, locations, policies};
 use control::command::HubSpec;
 use control::{Answer, Command, Hub, RefusalCode, Request, State};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use types::{CloudToDevice, HubName, Policy, RegionName, Replication};
-
-/// Mistakes so far, each with the path of its field.
-#[derive(Default)]
-pub struct Mistakes(pub Vec<String>);
-
-impl Mistakes {
-    fn add(&mut self, path: &str, why: impl std::fmt::Display) {
-        self.0.push(format!("{path}: {why}"));
-    }
-}
+use types::{CloudToDevice, HubName, Policy, Replication};
 
 /// Reads the body of a hub's PUT as a whole.
 ///
@@ -29,7 +18,7 @@ impl Mistakes {
 pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure> {
     let existing = call.hub_if_there();
     let mut mistakes = Mistakes::default();
-    let location = location(call, body, existing);
+    let location = locations::of_hub(call, body, existing);
     let properties = object(body, "properties", "properties", &mut mistakes);
     let mut spec = HubSpec {
         subscription: call.param("subscription").into(),
@@ -55,7 +44,7 @@ pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure
         stored_properties: Value::Null,
         if_match: call.header("if-match").map(str::to_owned),
     };
-    spec.partner = pair_of(call, &spec.location);
+    spec.partner = locations::pair_of(call, &spec.location);
     sku(body, existing, &mut spec, &mut mistakes);
     identity(body, &mut mistakes);
     events(properties, &mut spec, &mut mistakes);
@@ -112,159 +101,6 @@ fn would_be_refused(call: &Call, spec: HubSpec) -> Option<control::Refusal> {
         Answer::Refused(refusal) => Some(refusal),
         _ => None,
     }
-}
-
-/// An object at a path; absent and null are empty.
-fn object<'a>(
-    parent: &'a Value,
-    name: &str,
-    path: &str,
-    mistakes: &mut Mistakes,
-) -> Option<&'a Map<String, Value>> {
-    match parent.get(name) {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(fields)) => Some(fields),
-        Some(_) => {
-            mistakes.add(path, "an object is expected");
-            None
-        }
-    }
-}
-
-fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    fields.get(name).filter(|value| !value.is_null())
-}
-
-fn whole<N: TryFrom<u64>>(
-    fields: &Map<String, Value>,
-    name: &str,
-    path: &str,
-    mistakes: &mut Mistakes,
-) -> Option<N> {
-    let value = field(fields, name)?;
-    let number = value.as_u64().and_then(|number| N::try_from(number).ok());
-    if number.is_none() {
-        mistakes.add(
-            &format!("{path}.{name}"),
-            format!(
-                "{} is not a whole number in range",
-                shown(&value.to_string())
-            ),
-        );
-    }
-    number
-}
-
-fn duration(
-    fields: &Map<String, Value>,
-    name: &str,
-    path: &str,
-    mistakes: &mut Mistakes,
-) -> Option<i64> {
-    let value = field(fields, name)?;
-    let millis = value.as_str().and_then(durations::parse);
-    if millis.is_none() {
-        let what = format!(
-            "{} is not an ISO 8601 duration such as PT1H",
-            shown(&value.to_string())
-        );
-        mistakes.add(&format!("{path}.{name}"), what);
-    }
-    millis
-}
-
-/// Tags of a hub or a group.
-pub fn tags(body: &Value, mistakes: &mut Mistakes) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::new();
-    for (name, value) in object(body, "tags", "tags", mistakes).into_iter().flatten() {
-        match value {
-            Value::String(text) => drop(tags.insert(name.clone(), text.clone())),
-            Value::Null => drop(tags.insert(name.clone(), String::new())),
-            _ => mistakes.add(
-                "tags",
-                format!("the value of '{}' must be a text", shown(name)),
-            ),
-        }
-    }
-    tags
-}
-
-/// A location for a new hub must run here; that of an existing one is compared by the control plane.
-fn location(call: &Call, body: &Value, existing: Option<&Hub>) -> Result<RegionName, Failure> {
-    let given = match body.get("location") {
-        Some(Value::String(text)) if !text.trim().is_empty() => text,
-        None | Some(Value::Null | Value::String(_)) => {
-            let message = "The location property is required for this definition.";
-            return Err(Failure::bad("LocationRequired", message));
-        }
-        Some(_) => {
-            return Err(Failure::bad(
-                "LocationRequired",
-                "The location property must be a text.",
-            ));
-        }
-    };
-    let name = region_named(call, given);
-    match name {
-        Some(name) if existing.is_some() || call.state.deployment.regions.contains(&name) => {
-            Ok(name)
-        }
-        _ => Err(Failure::bad(
-            "LocationNotAvailableForResourceType",
-            format!(
-                "The provided location '{}' is not available for resource type 'Microsoft.Devices/IotHubs'. {}",
-                shown(given),
-                why_not_running(call, given)
-            ),
-        )),
-    }
-}
-
-/// A region by its display name or its short name.
-pub fn region_named(call: &Call, given: &str) -> Option<RegionName> {
-    let given = given.trim();
-    let mut catalogue = call.api.backend.catalogue().iter();
-    catalogue
-        .find(|region| region.display_name.eq_ignore_ascii_case(given))
-        .map(|region| region.name.clone())
-        .or_else(|| RegionName::parse(given).ok())
-}
-
-/// Says whether a region is known at all, and which ones run here.
-pub fn why_not_running(call: &Call, given: &str) -> String {
-    let known =
-        region_named(call, given).filter(|name| call.api.backend.catalogue().get(name).is_some());
-    let running: Vec<&str> = call
-        .state
-        .deployment
-        .regions
-        .iter()
-        .map(RegionName::as_str)
-        .collect();
-    let what = match known {
-        Some(name) => format!("The region '{name}' is not running here"),
-        None => format!("'{}' is not the name of a region", shown(given)),
-    };
-    format!(
-        "{what}; the regions running here are: {}.",
-        running.join(", ")
-    )
-}
-
-/// The pair that the catalogue names, if it runs here.
-fn pair_of(call: &Call, home: &RegionName) -> Option<RegionName> {
-    let pair = call
-        .api
-        .backend
-        .catalogue()
-        .get(home)?
-        .paired_with
-        .clone()?;
-    call.state
-        .deployment
-        .regions
-        .contains(&pair)
-        .then_some(pair)
 }
 
 fn sku(body: &Value, existing: Option<&Hub>, spec: &mut HubSpec, mistakes: &mut Mistakes) {

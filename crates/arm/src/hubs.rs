@@ -4,8 +4,9 @@ use crate::answer::{self, Outcome};
 use crate::backend::HubFigures;
 use crate::call::{Call, unexpected};
 use crate::failure::Failure;
+use crate::fields::{self, Mistakes};
 use crate::hub_body::{Shape, body};
-use crate::hub_request::{self, Mistakes};
+use crate::hub_request;
 use crate::operations;
 use axum::http::StatusCode;
 use control::command::HubSpec;
@@ -86,7 +87,7 @@ async fn write(
     spec: HubSpec,
 ) -> Result<(Box<Hub>, Option<Box<control::Operation>>, bool), Failure> {
     let command = Command::PutHub {
-        operation: call.operation_id(what)?,
+        operation: call.operation_id(what, false)?,
         spec: Box::new(spec),
     };
     match call.submit(command).await? {
@@ -104,7 +105,7 @@ pub async fn patch(call: Call) -> Outcome {
     let wanted = call.json()?;
     call.hub()?;
     let mut mistakes = Mistakes::default();
-    let tags = hub_request::tags(&wanted, &mut mistakes);
+    let tags = fields::tags(&wanted, &mut mistakes);
     let others = wanted
         .as_object()
         .into_iter()
@@ -196,7 +197,8 @@ pub async fn delete(call: Call) -> Outcome {
         subscription: call.param("subscription").into(),
         group: call.param("group").into(),
         name: name.clone(),
-        operation: call.operation_id(&format!("delete hub {}", name.to_ascii_lowercase()))?,
+        operation: call
+            .operation_id(&format!("delete hub {}", name.to_ascii_lowercase()), false)?,
     };
     match call.submit(command).await? {
         Answer::Absent => Ok(answer::empty(StatusCode::NO_CONTENT)),

@@ -184,20 +184,13 @@ const fn missing(method: &'static str, path: &'static str, operation: &'static s
     }
 }
 
-/// All operations.
+/// All operations, one row each.
+#[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
     // Open: what a client asks before it has a token.
     open("GET", "/metadata/endpoints", metadata::endpoints),
-    open(
-        "GET",
-        "/{tenant}/v2.0/.well-known/openid-configuration",
-        identity::configuration,
-    ),
-    open(
-        "GET",
-        "/{tenant}/.well-known/openid-configuration",
-        identity::configuration,
-    ),
+    open("GET", "/{tenant}/v2.0/.well-known/openid-configuration", identity::configuration),
+    open("GET", "/{tenant}/.well-known/openid-configuration", identity::configuration),
     open("GET", "/{tenant}/discovery/v2.0/keys", identity::keys),
     open("GET", "/{tenant}/discovery/keys", identity::keys),
     open("POST", "/{tenant}/oauth2/v2.0/token", identity::token),
@@ -205,344 +198,74 @@ pub static ROUTES: &[Route] = &[
     open("POST", "/adfs/{tenant}/oauth2/v2.0/token", identity::token),
     open("POST", "/adfs/{tenant}/oauth2/token", identity::token),
     // Subscriptions.
-    read(
-        "GET",
-        "/tenants",
-        "Microsoft.Resources/tenants/read",
-        subscriptions::tenants,
-    ),
-    read(
-        "GET",
-        "/subscriptions",
-        "Microsoft.Resources/subscriptions/read",
-        subscriptions::list,
-    ),
-    read(
-        "GET",
-        subscription!(""),
-        "Microsoft.Resources/subscriptions/read",
-        subscriptions::get,
-    ),
-    read(
-        "GET",
-        subscription!("/locations"),
-        "Microsoft.Resources/subscriptions/locations/read",
-        subscriptions::locations,
-    ),
+    read("GET", "/tenants", "Microsoft.Resources/tenants/read", subscriptions::tenants),
+    read("GET", "/subscriptions", "Microsoft.Resources/subscriptions/read", subscriptions::list),
+    read("GET", subscription!(""), "Microsoft.Resources/subscriptions/read", subscriptions::get),
+    read("GET", subscription!("/locations"), "Microsoft.Resources/subscriptions/locations/read", subscriptions::locations),
     // Providers.
-    read(
-        "GET",
-        subscription!("/providers"),
-        "Microsoft.Resources/subscriptions/providers/read",
-        providers::list,
-    ),
-    read(
-        "GET",
-        subscription!("/providers/{namespace}"),
-        "Microsoft.Resources/subscriptions/providers/read",
-        providers::get,
-    ),
-    read(
-        "POST",
-        subscription!("/providers/{namespace}/register"),
-        "Microsoft.Devices/register/action",
-        providers::get,
-    ),
-    read(
-        "GET",
-        "/providers/Microsoft.Devices/operations",
-        "Microsoft.Devices/operations/read",
-        providers::operations,
-    ),
+    read("GET", subscription!("/providers"), "Microsoft.Resources/subscriptions/providers/read", providers::list),
+    read("GET", subscription!("/providers/{namespace}"), "Microsoft.Resources/subscriptions/providers/read", providers::get),
+    read("POST", subscription!("/providers/{namespace}/register"), "Microsoft.Devices/register/action", providers::get),
+    read("GET", "/providers/Microsoft.Devices/operations", "Microsoft.Devices/operations/read", providers::operations),
     // Resource groups.
-    read(
-        "GET",
-        subscription!("/resourceGroups"),
-        "Microsoft.Resources/subscriptions/resourceGroups/read",
-        groups::list,
-    ),
-    read(
-        "GET",
-        group!(""),
-        "Microsoft.Resources/subscriptions/resourceGroups/read",
-        groups::get,
-    ),
-    read(
-        "HEAD",
-        group!(""),
-        "Microsoft.Resources/subscriptions/resourceGroups/read",
-        groups::exists,
-    ),
-    act(
-        "PUT",
-        group!(""),
-        "Microsoft.Resources/subscriptions/resourceGroups/write",
-        |call| Box::pin(groups::put(call)),
-    ),
-    act(
-        "PATCH",
-        group!(""),
-        "Microsoft.Resources/subscriptions/resourceGroups/write",
-        |call| Box::pin(groups::patch(call)),
-    ),
-    act(
-        "DELETE",
-        group!(""),
-        "Microsoft.Resources/subscriptions/resourceGroups/delete",
-        |call| Box::pin(groups::delete(call)),
-    ),
-    read(
-        "GET",
-        group!("/resources"),
-        "Microsoft.Resources/subscriptions/resourceGroups/resources/read",
-        resources::of_group,
-    ),
-    read(
-        "GET",
-        subscription!("/resources"),
-        "Microsoft.Resources/subscriptions/resources/read",
-        resources::of_subscription,
-    ),
+    read("GET", subscription!("/resourceGroups"), "Microsoft.Resources/subscriptions/resourceGroups/read", groups::list),
+    read("GET", group!(""), "Microsoft.Resources/subscriptions/resourceGroups/read", groups::get),
+    read("HEAD", group!(""), "Microsoft.Resources/subscriptions/resourceGroups/read", groups::exists),
+    act("PUT", group!(""), "Microsoft.Resources/subscriptions/resourceGroups/write", |call| Box::pin(groups::put(call))),
+    act("PATCH", group!(""), "Microsoft.Resources/subscriptions/resourceGroups/write", |call| Box::pin(groups::patch(call))),
+    act("DELETE", group!(""), "Microsoft.Resources/subscriptions/resourceGroups/delete", |call| Box::pin(groups::delete(call))),
+    read("GET", group!("/resources"), "Microsoft.Resources/subscriptions/resourceGroups/resources/read", resources::of_group),
+    read("GET", subscription!("/resources"), "Microsoft.Resources/subscriptions/resources/read", resources::of_subscription),
     // Operations that take time.
-    poll(
-        subscription!("/operationResults/{operation}"),
-        operations::result,
-    ),
-    poll(
-        subscription!(
-            "/providers/Microsoft.Devices/locations/{region}/operationResults/{operation}"
-        ),
-        operations::result,
-    ),
-    poll(
-        subscription!(
-            "/providers/Microsoft.Devices/locations/{region}/operationStatuses/{operation}"
-        ),
-        operations::status,
-    ),
+    poll(subscription!("/operationResults/{operation}"), operations::result),
+    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationResults/{operation}" ), operations::result),
+    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationStatuses/{operation}" ), operations::status),
     // Hubs.
-    read(
-        "POST",
-        subscription!("/providers/Microsoft.Devices/checkNameAvailability"),
-        "Microsoft.Devices/checkNameAvailability/action",
-        check_name::check,
-    ),
-    read(
-        "GET",
-        subscription!("/providers/Microsoft.Devices/usages"),
-        "Microsoft.Devices/usages/read",
-        figures::usages,
-    ),
-    read(
-        "GET",
-        subscription!("/providers/Microsoft.Devices/IotHubs"),
-        "Microsoft.Devices/IotHubs/read",
-        hubs::of_subscription,
-    ),
-    read(
-        "GET",
-        group!("/providers/Microsoft.Devices/IotHubs"),
-        "Microsoft.Devices/IotHubs/read",
-        hubs::of_group,
-    ),
-    act("GET", hub!(""), "Microsoft.Devices/IotHubs/read", |call| {
-        Box::pin(hubs::get(call))
-    }),
-    act("PUT", hub!(""), "Microsoft.Devices/IotHubs/write", |call| {
-        Box::pin(hubs::put(call))
-    }),
-    act(
-        "PATCH",
-        hub!(""),
-        "Microsoft.Devices/IotHubs/write",
-        |call| Box::pin(hubs::patch(call)),
-    ),
-    act(
-        "DELETE",
-        hub!(""),
-        "Microsoft.Devices/IotHubs/delete",
-        |call| Box::pin(hubs::delete(call)),
-    ),
-    read(
-        "POST",
-        hub!("/listkeys"),
-        "Microsoft.Devices/IotHubs/listkeys/action",
-        policies::list_keys,
-    ),
-    read(
-        "POST",
-        hub!("/IotHubKeys/{key}/listkeys"),
-        "Microsoft.Devices/IotHubs/iotHubKeys/listkeys/action",
-        policies::get_key,
-    ),
-    read(
-        "GET",
-        hub!("/skus"),
-        "Microsoft.Devices/IotHubs/skus/read",
-        figures::skus,
-    ),
-    act(
-        "GET",
-        hub!("/IotHubStats"),
-        "Microsoft.Devices/IotHubs/IotHubStats/read",
-        |call| Box::pin(figures::stats(call)),
-    ),
-    act(
-        "GET",
-        hub!("/quotaMetrics"),
-        "Microsoft.Devices/IotHubs/quotaMetrics/read",
-        |call| Box::pin(figures::quotas(call)),
-    ),
-    read(
-        "GET",
-        hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups"),
-        "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read",
-        consumer_groups::list,
-    ),
-    read(
-        "GET",
-        hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"),
-        "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read",
-        consumer_groups::get,
-    ),
-    act(
-        "PUT",
-        hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"),
-        "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/write",
-        |call| Box::pin(consumer_groups::put(call)),
-    ),
-    act(
-        "DELETE",
-        hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"),
-        "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/delete",
-        |call| Box::pin(consumer_groups::delete(call)),
-    ),
+    read("POST", subscription!("/providers/Microsoft.Devices/checkNameAvailability"), "Microsoft.Devices/checkNameAvailability/action", check_name::check),
+    read("GET", subscription!("/providers/Microsoft.Devices/usages"), "Microsoft.Devices/usages/read", figures::usages),
+    read("GET", subscription!("/providers/Microsoft.Devices/IotHubs"), "Microsoft.Devices/IotHubs/read", hubs::of_subscription),
+    read("GET", group!("/providers/Microsoft.Devices/IotHubs"), "Microsoft.Devices/IotHubs/read", hubs::of_group),
+    act("GET", hub!(""), "Microsoft.Devices/IotHubs/read", |call| Box::pin(hubs::get(call))),
+    act("PUT", hub!(""), "Microsoft.Devices/IotHubs/write", |call| Box::pin(hubs::put(call))),
+    act("PATCH", hub!(""), "Microsoft.Devices/IotHubs/write", |call| Box::pin(hubs::patch(call))),
+    act("DELETE", hub!(""), "Microsoft.Devices/IotHubs/delete", |call| Box::pin(hubs::delete(call))),
+    read("POST", hub!("/listkeys"), "Microsoft.Devices/IotHubs/listkeys/action", policies::list_keys),
+    read("POST", hub!("/IotHubKeys/{key}/listkeys"), "Microsoft.Devices/IotHubs/iotHubKeys/listkeys/action", policies::get_key),
+    read("GET", hub!("/skus"), "Microsoft.Devices/IotHubs/skus/read", figures::skus),
+    act("GET", hub!("/IotHubStats"), "Microsoft.Devices/IotHubs/IotHubStats/read", |call| Box::pin(figures::stats(call))),
+    act("GET", hub!("/quotaMetrics"), "Microsoft.Devices/IotHubs/quotaMetrics/read", |call| Box::pin(figures::quotas(call))),
+    read("GET", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups"), "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read", consumer_groups::list),
+    read("GET", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read", consumer_groups::get),
+    act("PUT", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/write", |call| Box::pin(consumer_groups::put(call))),
+    act("DELETE", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/delete", |call| Box::pin(consumer_groups::delete(call))),
     // Failover, in Azure's words and in ours (docs/formats/failovers-api.md).
-    act(
-        "POST",
-        hub!("/failover"),
-        "Microsoft.Devices/IotHubs/failover/action",
-        |call| Box::pin(failover::start(call)),
-    ),
-    read(
-        "GET",
-        hub!("/providers/Castling.Failover/failovers"),
-        "Castling.Failover/failovers/read",
-        failovers::list,
-    ),
-    read(
-        "GET",
-        hub!("/providers/Castling.Failover/failovers/{failover}"),
-        "Castling.Failover/failovers/read",
-        failovers::get,
-    ),
-    read(
-        "GET",
-        hub!("/providers/Castling.Failover/failovers/{failover}/report"),
-        "Castling.Failover/failovers/report/read",
-        failovers::report,
-    ),
-    act(
-        "POST",
-        hub!("/providers/Castling.Failover/failovers/{failover}/cancel"),
-        "Castling.Failover/failovers/cancel/action",
-        |call| Box::pin(failovers::cancel(call)),
-    ),
-    act(
-        "POST",
-        hub!("/providers/Castling.Failover/check"),
-        "Castling.Failover/check/action",
-        |call| Box::pin(failovers::check(call)),
-    ),
+    act("POST", hub!("/failover"), "Microsoft.Devices/IotHubs/failover/action", |call| Box::pin(failover::start(call))),
+    read("GET", hub!("/providers/Castling.Failover/failovers"), "Castling.Failover/failovers/read", failovers::list),
+    read("GET", hub!("/providers/Castling.Failover/failovers/{failover}"), "Castling.Failover/failovers/read", failovers::get),
+    read("GET", hub!("/providers/Castling.Failover/failovers/{failover}/report"), "Castling.Failover/failovers/report/read", failovers::report),
+    act("POST", hub!("/providers/Castling.Failover/failovers/{failover}/cancel"), "Castling.Failover/failovers/cancel/action", |call| Box::pin(failovers::cancel(call))),
+    act("POST", hub!("/providers/Castling.Failover/check"), "Castling.Failover/check/action", |call| Box::pin(failovers::check(call))),
     // What the real service has beyond this.
     missing("GET", hub!("/jobs"), "IotHubResource_ListJobs"),
     missing("GET", hub!("/jobs/{job}"), "IotHubResource_GetJob"),
-    missing(
-        "POST",
-        hub!("/exportDevices"),
-        "IotHubResource_ExportDevices",
-    ),
-    missing(
-        "POST",
-        hub!("/importDevices"),
-        "IotHubResource_ImportDevices",
-    ),
-    missing(
-        "GET",
-        hub!("/routingEndpointsHealth"),
-        "IotHubResource_GetEndpointHealth",
-    ),
-    missing(
-        "POST",
-        hub!("/routing/routes/$testall"),
-        "IotHubResource_TestAllRoutes",
-    ),
-    missing(
-        "POST",
-        hub!("/routing/routes/$testnew"),
-        "IotHubResource_TestRoute",
-    ),
+    missing("POST", hub!("/exportDevices"), "IotHubResource_ExportDevices"),
+    missing("POST", hub!("/importDevices"), "IotHubResource_ImportDevices"),
+    missing("GET", hub!("/routingEndpointsHealth"), "IotHubResource_GetEndpointHealth"),
+    missing("POST", hub!("/routing/routes/$testall"), "IotHubResource_TestAllRoutes"),
+    missing("POST", hub!("/routing/routes/$testnew"), "IotHubResource_TestRoute"),
     missing("GET", hub!("/certificates"), "Certificates_ListByIotHub"),
-    missing(
-        "GET",
-        hub!("/certificates/{certificate}"),
-        "Certificates_Get",
-    ),
-    missing(
-        "PUT",
-        hub!("/certificates/{certificate}"),
-        "Certificates_CreateOrUpdate",
-    ),
-    missing(
-        "DELETE",
-        hub!("/certificates/{certificate}"),
-        "Certificates_Delete",
-    ),
-    missing(
-        "POST",
-        hub!("/certificates/{certificate}/generateVerificationCode"),
-        "Certificates_GenerateVerificationCode",
-    ),
-    missing(
-        "POST",
-        hub!("/certificates/{certificate}/verify"),
-        "Certificates_Verify",
-    ),
-    missing(
-        "GET",
-        hub!("/privateLinkResources"),
-        "PrivateLinkResources_List",
-    ),
-    missing(
-        "GET",
-        hub!("/privateLinkResources/{resource}"),
-        "PrivateLinkResources_Get",
-    ),
-    missing(
-        "GET",
-        hub!("/privateEndpointConnections"),
-        "PrivateEndpointConnections_List",
-    ),
-    missing(
-        "GET",
-        hub!("/privateEndpointConnections/{connection}"),
-        "PrivateEndpointConnections_Get",
-    ),
-    missing(
-        "PUT",
-        hub!("/privateEndpointConnections/{connection}"),
-        "PrivateEndpointConnections_Update",
-    ),
-    missing(
-        "DELETE",
-        hub!("/privateEndpointConnections/{connection}"),
-        "PrivateEndpointConnections_Delete",
-    ),
-    missing(
-        "GET",
-        subscription!("/providers/microsoft.insights/eventtypes/management/values"),
-        "ActivityLogs_List",
-    ),
+    missing("GET", hub!("/certificates/{certificate}"), "Certificates_Get"),
+    missing("PUT", hub!("/certificates/{certificate}"), "Certificates_CreateOrUpdate"),
+    missing("DELETE", hub!("/certificates/{certificate}"), "Certificates_Delete"),
+    missing("POST", hub!("/certificates/{certificate}/generateVerificationCode"), "Certificates_GenerateVerificationCode"),
+    missing("POST", hub!("/certificates/{certificate}/verify"), "Certificates_Verify"),
+    missing("GET", hub!("/privateLinkResources"), "PrivateLinkResources_List"),
+    missing("GET", hub!("/privateLinkResources/{resource}"), "PrivateLinkResources_Get"),
+    missing("GET", hub!("/privateEndpointConnections"), "PrivateEndpointConnections_List"),
+    missing("GET", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Get"),
+    missing("PUT", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Update"),
+    missing("DELETE", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Delete"),
+    missing("GET", subscription!("/providers/microsoft.insights/eventtypes/management/values"), "ActivityLogs_List"),
 ];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod common;
 use common::{World, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 
 const HUB: &str = "my-hub";
 
@@ -24,6 +24,7 @@ fn a_newcomer_gets_from_nothing_to_a_failover_and_back() {
     consumer_groups_come_and_go(&world);
     a_consumer_goes_on_where_it_stopped(&world);
     a_tail_ends_with_its_reader(&world);
+    a_tail_ends_when_it_is_told_to(&world);
     hubs_are_deleted_after_their_name_was_given(&world);
     world.stop();
 }
@@ -375,14 +376,9 @@ fn a_consumer_goes_on_where_it_stopped(world: &World) {
 }
 
 fn a_tail_ends_with_its_reader(world: &World) {
-    let mut command = world.command(&["events", "tail", HUB, "--from", "earliest"]);
-    let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(tail.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert!(line.starts_with('{'), "{line}");
-    // The pipe is closed now; the next event finds that out.
+    let (mut tail, output) = begun_tail(world);
+    drop(output);
+    // The next event finds out that the pipe is closed.
     world.ok(&[
         "device",
         "simulate",
@@ -395,12 +391,25 @@ fn a_tail_ends_with_its_reader(world: &World) {
         "1",
     ]);
     assert_eq!(common::wait(&mut tail).code(), Some(0));
-    let mut tail = world
-        .command(&["events", "tail", HUB])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+}
+
+fn a_tail_ends_when_it_is_told_to(world: &World) {
+    let (mut tail, mut output) = begun_tail(world);
+    let drained =
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()).unwrap());
     common::terminate(&mut tail);
+    drained.join().unwrap();
+}
+
+/// A tail that has printed its first event.
+fn begun_tail(world: &World) -> (Child, BufReader<ChildStdout>) {
+    let mut command = world.command(&["events", "tail", HUB, "--from", "earliest"]);
+    let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(tail.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.starts_with('{'), "{line}");
+    (tail, output)
 }
 
 fn hubs_are_deleted_after_their_name_was_given(world: &World) {

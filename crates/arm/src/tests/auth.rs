@@ -1,4 +1,5 @@
 use super::world::*;
+use crate::backend::Backend as _;
 use axum::body::Body;
 use axum::http::Request;
 use base64::Engine;

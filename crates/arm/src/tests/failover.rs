@@ -1,6 +1,7 @@
 //! The failover in Azure's words, and each way it is refused.
 
 use super::world::*;
+use crate::backend::Backend as _;
 use control::{Command, StepName};
 use serde_json::{Value, json};
 
@@ -72,7 +73,7 @@ async fn a_reason_is_kept() {
     let body = r#"{"failoverRegion":"westcentralus","reason":"drill"}"#;
     world.post(&format!("{HUB}/failover"), body).await.is(202);
     assert_eq!(
-        world.fake.state.lock().unwrap().operations[&world.running()].reason,
+        world.fake.state().operations[&world.running()].reason,
         "drill"
     );
     let body = r#"{"failoverRegion":"westcentralus","reason":5}"#;

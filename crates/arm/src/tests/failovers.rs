@@ -1,6 +1,7 @@
 //! Failovers as a resource of their own.
 
 use super::world::*;
+use crate::backend::Backend as _;
 use control::{Command, StepName};
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! What a PUT of a hub may say.
 
 use super::world::*;
+use crate::backend::Backend as _;
 use serde_json::{Value, json};
 
 fn wanted(change: impl FnOnce(&mut Value)) -> String {
@@ -51,7 +52,7 @@ async fn every_mistake_is_named_at_once() {
         "{}",
         reply.text
     );
-    assert!(world.fake.state.lock().unwrap().hubs.is_empty());
+    assert!(world.fake.state().hubs.is_empty());
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::world::*;
+use crate::backend::Backend as _;
 use control::{Command, HubState, etag_text};
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ async fn the_body_of_a_hub_is_as_it_was() {
         "tags": { "k": "v" },
         "subscriptionid": SUB,
         "resourcegroup": "RG",
-        "etag": etag_text(world.fake.state.lock().unwrap().hub_named("hub-one").unwrap().etag),
+        "etag": etag_text(world.fake.state().hub_named("hub-one").unwrap().etag),
         "properties": {
             "locations": [
                 { "location": "West US 2", "role": "primary" },
@@ -320,10 +321,12 @@ async fn a_creation_that_is_repeated_under_its_request_id_is_the_same_creation()
     world.finish_running();
     world.call("PUT", HUB, BODY, &id).await.is(200);
     // Some clients always send the same id.
-    world.call("DELETE", HUB, "", &id).await.is(202);
-    world.finish_running();
-    world.advance(HOUR);
-    world.call("PUT", HUB, BODY, &id).await.is(201);
+    for _ in 0..2 {
+        world.call("DELETE", HUB, "", &id).await.is(202);
+        world.finish_running();
+        world.call("PUT", HUB, BODY, &id).await.is(201);
+        world.finish_running();
+    }
 }
 
 #[tokio::test]

@@ -36,8 +36,8 @@ pub enum Events {
   castling events tail my-hub --consumer-group reports | jq .body
   castling events tail my-hub --from 2026-11-23T03:20:00Z --partition 0
 
-It goes on across failovers and restarts by itself. With --consumer-group, its position is stored after printing (and every
-second at most): started again, it goes on where it stopped; after a crash the last second may be printed again.
+It goes on across failovers and restarts by itself. With --consumer-group, its position is stored after printing (every second at most): started again, it goes on where it stopped; after a crash the last second may be printed again.
+
 `body` is a text; when `bodyEncoding` is base64, the bytes were no text.")]
     Tail(Tail),
 }

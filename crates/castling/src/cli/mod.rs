@@ -58,20 +58,27 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 check not ready for a failover, 4
 #[derive(Args, Clone, Debug)]
 struct Global {
     /// Folder of the world [default: ./castling-data]
-    #[arg(long, global = true, env = "CASTLING_DATA", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "CASTLING_DATA",
+        value_name = "DIR"
+    )]
     data: Option<PathBuf>,
     /// What to print: tables for people, JSON for programs
     #[arg(
         long,
         short,
         global = true,
+        help_heading = "Global options",
         value_enum,
         default_value_t,
         value_name = "FORMAT"
     )]
     output: Format,
     /// Print without colours (they are only used on a terminal, and not when NO_COLOR is set)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     no_color: bool,
 }
 

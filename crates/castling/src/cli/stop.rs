@@ -3,7 +3,11 @@
 use super::failure::Failure;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Longer than storing positions may take.
+const GRACE: Duration = Duration::from_secs(35);
 
 /// Waits for any of the signals that mean "end".
 pub struct Signals {
@@ -38,7 +42,8 @@ impl Signals {
     }
 }
 
-/// A flag that a signal raises, for commands without a runtime.
+/// A flag that a signal raises, for commands without a runtime. A second signal, or [`GRACE`] without an end, ends the process
+/// as it is: it may hang in writing to someone who does not read.
 ///
 /// # Errors
 /// When the system refuses.
@@ -57,6 +62,15 @@ pub fn flag() -> Result<Arc<AtomicBool>, Failure> {
     std::thread::spawn(move || {
         runtime.block_on(signals.received());
         flag.store(true, Ordering::Relaxed);
+        let waited =
+            runtime.block_on(async { tokio::time::timeout(GRACE, signals.received()).await });
+        let why = if waited.is_ok() {
+            "told twice"
+        } else {
+            "it took too long"
+        };
+        eprintln!("error: ended at once: {why}");
+        std::process::exit(1)
     });
     Ok(raised)
 }

@@ -18,7 +18,7 @@ use types::regions::Catalogue;
 
 const REGIONS_DEFAULT: [&str; 4] = ["westus2", "westcentralus", "eastus", "westus"];
 const DOMAIN_DEFAULT: &str = "castling.localhost";
-const LOG_DEFAULT: &str = "info,openraft=error";
+const LOG_DEFAULT: &str = "info,openraft=error,fjall=warn,lsm_tree=warn";
 const MQTT_PORT: u16 = 8883;
 const MANAGEMENT_PORT: u16 = 8444;
 
@@ -27,7 +27,7 @@ const MANAGEMENT_PORT: u16 = 8444;
   castling up
   castling up --data ./world --failover-cooldown 0s        fail over as often as you like
   castling up --regions westus2,westcentralus --https-port 8443
-  castling up --config world.conf                          lines such as `mqtt-port = 8883`; flags win
+  castling up --config world.conf                          lines such as `mqtt-port = 8883`
 
 Keys, certificates and all data stay in the data folder. Stop it with Ctrl-C and start it again: nothing is lost.")]
 pub struct Up {

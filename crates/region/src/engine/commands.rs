@@ -5,6 +5,7 @@ use super::refill::Refill;
 use super::view::TurnView;
 use super::{Answer, Engine, HubRuntime, Output, Random, Refusal, Role, Touched};
 use hub::command::{C2dCommand, SessionCommand};
+use hub::decision::PresenceChange;
 use hub::{Command, Context, Decision, Effect, Refused, Reply};
 use store::Store;
 use types::{ConnectionId, DeviceId, Epoch, PartitionKey, RegionName, UnixMillis};
@@ -188,6 +189,10 @@ fn perform<T>(
         .partition(|e| matches!(e, Effect::Close { .. }));
     address(partition, closes, asker);
     for change in presence {
+        if let Some(device) = moves(&change) {
+            let before = partition.live.presence(device).cloned();
+            partition.turn.undo.push((device.clone(), before));
+        }
         partition.live.decided(change);
     }
     address(partition, others, asker);
@@ -195,6 +200,16 @@ fn perform<T>(
         *connected = partition.live.connected();
     }
     reply
+}
+
+/// The device that a change lets come or go.
+fn moves(change: &PresenceChange) -> Option<&DeviceId> {
+    match change {
+        PresenceChange::Connected { device, .. }
+        | PresenceChange::Disconnected { device, .. }
+        | PresenceChange::Dropped { device } => Some(device),
+        PresenceChange::Activity { .. } => None,
+    }
 }
 
 /// The connection a command speaks for, and its gateway: it may be turned away without ever having been the device's own.

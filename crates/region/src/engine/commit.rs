@@ -34,7 +34,7 @@ impl<T> Engine<T> {
                 let answers = self.steps.drain(..);
                 out.extend(answers.map(|step| Output::Reply(step.reply, Ok(step.answer))));
             }
-            Some(failure) => self.commit_failed(failure, touched, out),
+            Some(failure) => self.commit_failed(failure, now, touched, out),
         }
     }
 
@@ -138,7 +138,13 @@ impl<T> Engine<T> {
         }
     }
 
-    fn commit_failed(&mut self, failure: Failure, touched: &mut Touched, out: &mut Vec<Output<T>>) {
+    fn commit_failed(
+        &mut self,
+        failure: Failure,
+        now: UnixMillis,
+        touched: &mut Touched,
+        out: &mut Vec<Output<T>>,
+    ) {
         let Failure {
             error,
             nothing_done,
@@ -152,14 +158,8 @@ impl<T> Engine<T> {
             });
         }
         self.stats.disk_full = matches!(error, StoreError::DiskFull { .. });
-        match &error {
-            StoreError::Failed(_) => self.failed = Some(error.to_string()),
-            StoreError::Corrupt { partition, .. } => {
-                if let Some(damaged) = self.partitions.get_mut(partition) {
-                    damaged.broken = Some(error.to_string());
-                }
-            }
-            StoreError::DiskFull { .. } | StoreError::Invalid(_) | StoreError::Trimmed { .. } => {}
+        if matches!(error, StoreError::Failed(_)) {
+            self.failed = Some(error.to_string());
         }
         let refusal = if nothing_done {
             Refusal::Unavailable(error.to_string())
@@ -184,6 +184,9 @@ impl<T> Engine<T> {
             if let Some(hub) = self.hubs.get_mut(&hub) {
                 hub.devices = hub.devices.saturating_add_signed(-delta);
             }
+        }
+        if let StoreError::Corrupt { partition, .. } = &error {
+            self.stop_partition(*partition, error.to_string(), touched, now, out);
         }
     }
 

@@ -5,11 +5,11 @@ use super::follower::Following;
 use super::presence::Directory;
 use super::refill::Refill;
 use bytes::Bytes;
-use hub::Effect;
+use hub::{Effect, Presence};
 use replication::{Body, Head, Record, Shipper, digest};
 use std::collections::{BTreeMap, VecDeque};
 use store::{LogRecord, PartitionCommit, Store, StoreError};
-use types::{ConnectionId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis, limits};
+use types::{ConnectionId, DeviceId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis, limits};
 
 /// Recently committed records kept in memory for a connected follower, in bytes.
 const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -89,6 +89,8 @@ pub struct Turn<T> {
     failed: Option<StoreError>,
     /// The partition opens with this turn: readers learn of it once it is durable.
     pub opens: bool,
+    /// Who was connected before this turn's decisions changed it, latest last.
+    pub undo: Vec<(DeviceId, Option<Presence>)>,
     pub replies: Vec<Held<T>>,
     pub effects: Vec<AddressedEffect>,
 }
@@ -106,6 +108,7 @@ impl<T> Turn<T> {
             head_changed: false,
             failed: None,
             opens: false,
+            undo: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
         }
@@ -131,6 +134,11 @@ impl<T> Turn<T> {
     /// This turn's changes, older ones first.
     pub fn changes(&self) -> [&BTreeMap<Bytes, Option<Bytes>>; 2] {
         [&self.sealed, &self.open]
+    }
+
+    #[cfg(test)]
+    pub fn fail(&mut self, error: StoreError) {
+        self.failed = Some(error);
     }
 
     /// What is open fills a page of replication: it becomes a record of its own, so that no record outgrows a link's frame.
@@ -303,7 +311,11 @@ impl<T> Partition<T> {
 
     /// The turn did not become durable: everything is as before it.
     pub fn turn_failed(&mut self) -> Turn<T> {
-        std::mem::replace(&mut self.turn, Turn::new(self.head))
+        let mut turn = std::mem::replace(&mut self.turn, Turn::new(self.head));
+        for (device, before) in turn.undo.drain(..).rev() {
+            self.live.restore(device, before);
+        }
+        turn
     }
 
     /// After the head was set from outside (a copy was installed).

@@ -79,6 +79,14 @@ impl Directory {
         }
     }
 
+    /// Takes back a decision that did not become durable.
+    pub fn restore(&mut self, device: DeviceId, before: Option<Presence>) {
+        let live = self.by_device.entry(device).or_default();
+        self.connected -= u64::from(live.presence.is_some());
+        self.connected += u64::from(before.is_some());
+        live.presence = before;
+    }
+
     /// Takes a gateway's word as the secondary: of two connections the newer one stays, whatever the order of arrival, and only
     /// devices that are connected are kept, since nobody tells a secondary of deleted ones.
     pub fn told(&mut self, change: PresenceChange) {

@@ -39,6 +39,11 @@ impl Copies {
     pub fn clear(&mut self) {
         self.by_partition.clear();
     }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.by_partition.is_empty()
+    }
 }
 
 /// What a follower's position means for its source.

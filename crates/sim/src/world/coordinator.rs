@@ -17,7 +17,6 @@ use region::peer::{Call, Facts};
 use std::sync::Arc;
 use types::{Lsn, PartitionId, RegionName, Sequence, UnixMillis};
 
-const LOOK_EVERY_MS: i64 = 250;
 const AGAIN_MS: i64 = 20;
 const STEP_TIMEOUT_MS: i64 = 2000;
 const FACTS_TIMEOUT_MS: i64 = 1000;
@@ -106,11 +105,6 @@ impl World {
         }
     }
 
-    pub(super) fn look_regularly(&mut self, region: RegionId) {
-        let life = self.regions[region].life;
-        self.after(LOOK_EVERY_MS, Happening::Coordinate { region, life });
-    }
-
     fn ended(&mut self, region: RegionId, operation: &Operation, step: StepName, detail: serde_json::Value) {
         self.driver_records(region, Command::StepEnded { operation: operation.id.clone(), step, detail });
     }
@@ -174,7 +168,7 @@ impl World {
 
     fn catch_up(&mut self, region: RegionId, to: RegionId, operation: Operation, hub: Hub) {
         let Some(fenced) = read::<HandoverDetail>(&operation, StepName::Fence) else { return self.driver_sleeps(region) };
-        if self.fault == Some(Fault::OpenWithoutCatchUp) {
+        if matches!(self.fault, Some(Fault::OpenWithoutCatchUp | Fault::SkipFence)) {
             return self.ended(region, &operation, StepName::CatchUp, record(&fenced));
         }
         let handovers: Option<Vec<Handover>> = fenced.partitions.iter().map(restored).collect();

@@ -3,6 +3,7 @@
 
 use super::World;
 use super::event::{AfterBarrier, Asker, Happening, Life, Submitter};
+use super::clients::group_of;
 use super::gateway::Route;
 use crate::history::{Entry, RegionId};
 use control::failover::fence_stands;
@@ -264,6 +265,11 @@ impl World {
             Command::Finish { operation, .. } => {
                 let status = self.plane.state.operations.get(operation).map_or("gone", |op| status_name(op.status));
                 self.record(Entry::Ended { operation: operation.clone(), status });
+                if self.phase == super::Phase::Founding {
+                    let (region, life) = (0, self.regions[0].life);
+                    let command = Command::PutConsumerGroup { hub: super::HUB, name: group_of(1) };
+                    self.submit(Submitter::Nobody { region, life }, command);
+                }
             }
             _ => {}
         }

@@ -301,6 +301,7 @@ impl World {
             return;
         }
         self.tell(region, Input::Tick);
+        self.after(0, Happening::Coordinate { region, life });
         self.after(TICK_MS, Happening::Tick { region, life });
     }
 
