@@ -218,8 +218,8 @@ pub static ROUTES: &[Route] = &[
     read("GET", subscription!("/resources"), "Microsoft.Resources/subscriptions/resources/read", resources::of_subscription),
     // Operations that take time.
     poll(subscription!("/operationResults/{operation}"), operations::result),
-    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationResults/{operation}" ), operations::result),
-    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationStatuses/{operation}" ), operations::status),
+    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationResults/{operation}"), operations::result),
+    poll(subscription!("/providers/Microsoft.Devices/locations/{region}/operationStatuses/{operation}"), operations::status),
     // Hubs.
     read("POST", subscription!("/providers/Microsoft.Devices/checkNameAvailability"), "Microsoft.Devices/checkNameAvailability/action", check_name::check),
     read("GET", subscription!("/providers/Microsoft.Devices/usages"), "Microsoft.Devices/usages/read", figures::usages),

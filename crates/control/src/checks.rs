@@ -117,7 +117,7 @@ const CHECKS: [(&str, Check); 32] = [
     ("secondary-store", regions::secondary_store),
     ("primary-disk", regions::primary_disk),
     ("secondary-disk", regions::secondary_disk),
-    ("leases", regions::leases),
+    ("roles-known", regions::roles_known),
     ("secondary-uptime", regions::secondary_uptime),
     ("link-up", regions::link_up),
     ("link-round-trip", regions::link_round_trip),

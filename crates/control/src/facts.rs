@@ -12,7 +12,7 @@ pub struct RegionFacts {
     /// Version of the log's format that it writes and reads.
     pub log_format: u32,
     pub uptime_ms: i64,
-    /// True while it holds its lease.
+    /// True while it may serve: it has read its roles from the control plane since it started. Leases will stand here.
     pub lease_held: bool,
     /// Its copy of the control plane has this many entries.
     pub control_applied: u64,

@@ -41,14 +41,14 @@ pub async fn run(region: Arc<Region>) {
                 .plane
                 .with(|state| state.running_operations().map(|op| op.id.clone()).collect());
             for id in running {
-                if !driven.contains_key(&id) {
+                driven.entry(id.clone()).or_insert_with(|| {
                     let driver = Driver {
                         region: region.clone(),
-                        id: id.clone(),
+                        id,
                         sockets: None,
                     };
-                    driven.insert(id, tokio::spawn(driver.drive()));
-                }
+                    tokio::spawn(driver.drive())
+                });
             }
         }
         let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;

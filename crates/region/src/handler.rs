@@ -84,6 +84,8 @@ impl Handler for Peers {
             for route in region.router.routes.all() {
                 if route.primary == peer {
                     region.spawn(region.router.clone().restate(route.settings.id));
+                } else if route.secondary.as_ref() == Some(&peer) {
+                    region.router.tell_sessions(route.settings.id);
                 }
             }
         }

@@ -335,12 +335,10 @@ async fn follow_roles(region: Arc<Region>) {
     let mut changed = region.plane.watch();
     let mut first = true;
     loop {
-        if first {
-            if let Err(why) = region.plane.barrier().await {
-                tracing::debug!(region = %region.me, %why, "waiting for the control plane");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+        if first && let Err(why) = region.plane.barrier().await {
+            tracing::debug!(region = %region.me, %why, "waiting for the control plane");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         }
         changed.mark_unchanged();
         let (roles, moved) = region.plane.with(|state| {

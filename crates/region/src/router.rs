@@ -290,13 +290,7 @@ impl Router {
 
     /// Keeps a session and tells the hub's secondary about it.
     pub fn session_opened(&self, session: Session) {
-        let cast = Cast::Connected {
-            at: session.at,
-            device: session.device.clone(),
-            connection: session.connection,
-            since: session.since,
-        };
-        self.tell_secondary(session.at, &cast);
+        self.tell_secondary(session.at, &connected(&session));
         self.sessions.add(session);
     }
 
@@ -315,6 +309,13 @@ impl Router {
                 connection,
             },
         );
+    }
+
+    /// Tells a hub's secondary, whose link is back, of every session held here.
+    pub fn tell_sessions(&self, hub: HubId) {
+        for session in self.sessions.of_hub(hub) {
+            self.tell_secondary(session.at, &connected(&session));
+        }
     }
 
     fn tell_secondary(&self, at: PartitionKey, cast: &Cast) {
@@ -370,6 +371,15 @@ impl Router {
         } else {
             (route.secondary.as_ref() == Some(&self.me)).then_some(Role::Secondary)
         }
+    }
+}
+
+fn connected(session: &Session) -> Cast {
+    Cast::Connected {
+        at: session.at,
+        device: session.device.clone(),
+        connection: session.connection,
+        since: session.since,
     }
 }
 

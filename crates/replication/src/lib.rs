@@ -78,6 +78,10 @@ pub fn follows(head: &Head, record: &Record) -> Result<(), Mismatch> {
     if record.first_sequence != head.next_sequence {
         return Err(Mismatch::Diverged { at: record.lsn });
     }
+    // Only an open record begins an epoch: anything else of a higher one skipped its primary's opening.
+    if record.epoch > head.epoch && record.body != Body::Open {
+        return Err(Mismatch::Diverged { at: record.lsn });
+    }
     Ok(())
 }
 
@@ -130,6 +134,10 @@ mod tests {
             |r| r.first_sequence = Sequence(8),
             Mismatch::Diverged { at: Lsn(5) },
         );
+        check(|r| r.epoch = Epoch(3), Mismatch::Diverged { at: Lsn(5) });
+        let mut opening = next_of(&head);
+        (opening.epoch, opening.body) = (Epoch(3), Body::Open);
+        assert_eq!(follows(&head, &opening), Ok(()));
         check(
             |r| r.epoch = Epoch(1),
             Mismatch::StaleEpoch {

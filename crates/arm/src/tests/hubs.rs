@@ -151,6 +151,19 @@ async fn an_unknown_hub_is_named_with_its_group() {
         .get(&elsewhere)
         .await
         .refused(404, "ResourceGroupNotFound", "RG2");
+    world
+        .put(
+            &format!("/subscriptions/{SUB}/resourceGroups/RG2"),
+            r#"{"location":"westus2"}"#,
+        )
+        .await
+        .is(201);
+    world
+        .get(&elsewhere)
+        .await
+        .refused(404, "ResourceNotFound", "under resource group 'RG2'");
+    world.delete(&elsewhere).await.is(204);
+    world.get(HUB).await.is(200);
 }
 
 #[tokio::test]

@@ -75,11 +75,11 @@ fn disk(facts: &RegionFacts) -> Finding {
     }
 }
 
-/// The new primary may acknowledge only with a lease; the old one without a lease does not serve now.
-pub(super) fn leases(scene: &Scene<'_>) -> Finding {
+/// A region serves only after it has read its roles from the control plane since it started.
+pub(super) fn roles_known(scene: &Scene<'_>) -> Finding {
     scene.of_both(|facts| match facts.lease_held {
-        true => pass(format!("{} holds its lease", facts.region)),
-        false => fail(format!("{} holds no lease", facts.region)),
+        true => pass(format!("{} has read its roles from the control plane", facts.region)),
+        false => fail(format!("{} has not read its roles from the control plane since it started", facts.region)),
     })
 }
 

@@ -99,7 +99,7 @@ const FAILURES: [(&str, Spoil); 33] = [
         w.one().disk_free_bytes = limits::DISK_RESERVE_BYTES
     }),
     ("secondary-disk", |w| w.two().disk_free_bytes = 0),
-    ("leases", |w| w.two().lease_held = false),
+    ("roles-known", |w| w.two().lease_held = false),
     ("secondary-uptime", |w| w.two().uptime_ms = 999),
     ("link-up", |w| w.one().link_up = false),
     ("link-round-trip", |w| w.one().link_rtt_us = Some(500_000)),

@@ -52,15 +52,12 @@ impl Directory {
                 live.activity = Some(live.activity.unwrap_or(since).max(since));
             }
             PresenceChange::Disconnected { device, connection } => {
-                if let Some(live) = self.by_device.get_mut(&device) {
-                    if live
-                        .presence
+                let live = self.by_device.get_mut(&device);
+                let gone = live.and_then(|live| {
+                    live.presence
                         .take_if(|there| there.connection == connection)
-                        .is_some()
-                    {
-                        self.connected -= 1;
-                    }
-                }
+                });
+                self.connected -= u64::from(gone.is_some());
             }
             PresenceChange::Dropped { device } => {
                 let gone = self.by_device.remove(&device);
