@@ -86,7 +86,8 @@ pub enum Outcome {
 pub enum Entry {
     Invoked { op: OpId, client: usize, asked: Asked },
     Completed { op: OpId, outcome: Outcome },
-    /// A region gave out an answer. `turn` orders the turns of all engines; `clock` is what the region's clock showed then.
+    /// A region gave out an answer. It was decided in `turn` (turns of all engines are in one order), when the
+    /// region's clock showed `clock`; on a `sync` hub it may leave later.
     Answered { op: OpId, region: RegionId, at: PartitionKey, epoch: Epoch, turn: u64, clock: UnixMillis },
     /// A durable record of a region's log holds this event.
     Logged { region: RegionId, at: PartitionKey, sequence: Sequence, epoch: Epoch, event: EventId },

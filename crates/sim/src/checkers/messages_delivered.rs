@@ -1,5 +1,7 @@
 //! I6: a cloud-to-device message is not delivered after its expiry or completion, and everything accepted that is neither is still
 //! there to be delivered at the end.
+//!
+//! Expiry counts by the clock of the region that decides, in the turn in which it decides.
 
 use super::questions::{Question, Questions};
 use crate::history::{Asked, Entry, Got, History, OpId};

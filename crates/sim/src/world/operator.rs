@@ -21,6 +21,8 @@ pub struct DryRun {
     pub why: String,
     /// When it began.
     pub began: i64,
+    /// The policy lets it pass later: its verdict changes with time alone.
+    pub too_soon: bool,
 }
 
 impl World {
@@ -43,7 +45,7 @@ impl World {
         self.operations += 1;
         let operation = format!("f{}", self.operations);
         let began = self.now;
-        self.dry_runs.insert(operation.clone(), DryRun { ready: false, why: String::new(), began });
+        self.dry_runs.insert(operation.clone(), DryRun { ready: false, why: String::new(), began, too_soon: false });
         self.gather(region, hub, &[primary, secondary], CHECK_TIMEOUT_MS, Gathered::DryRun { operation });
     }
 
@@ -57,6 +59,7 @@ impl World {
         if let Some(dry_run) = self.dry_runs.get_mut(&operation) {
             dry_run.ready = report.ready != lies;
             dry_run.why = report.why_not();
+            dry_run.too_soon = report.earliest.is_some();
         }
         let command = Command::StartFailover { hub: hub.id, to, operation: operation.clone(), reason: "simulated".into(), excluded: false };
         let life = self.regions[region].life;
@@ -89,7 +92,7 @@ impl World {
 
     fn compare_dry_run(&mut self, operation: &str, real: bool, why_not: String) {
         let Some(dry_run) = self.dry_runs.remove(operation) else { return };
-        let changed = self.last_disturbed >= dry_run.began - LINGERS_MS;
+        let changed = dry_run.too_soon || self.last_disturbed >= dry_run.began - LINGERS_MS;
         let why = format!("dry run: '{}'; real: '{why_not}'", dry_run.why);
         self.record(Entry::DryRun { operation: operation.to_owned(), ready: dry_run.ready, real, changed, why });
     }

@@ -14,7 +14,7 @@ use region::engine::{Answer, Engine, Input, Output, Refusal};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::MemoryStore;
-use types::{Epoch, HubId, Lsn, PartitionKey, RegionName, Sequence};
+use types::{Epoch, HubId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis};
 
 pub const TICK_MS: i64 = 100;
 
@@ -43,8 +43,8 @@ pub struct Process {
     pub busy_until: i64,
     pub askers: BTreeMap<Ticket, Asker>,
     pub tickets: Ticket,
-    /// When a client's command was decided: (turn, epoch).
-    pub decided: BTreeMap<Ticket, (u64, Epoch)>,
+    /// When a client's command was decided.
+    pub decided: BTreeMap<Ticket, Decided>,
     pub visible: BTreeMap<PartitionKey, (Sequence, Option<Epoch>)>,
     pub route: Option<Route>,
     /// Its roles were read from the control plane.
@@ -57,6 +57,14 @@ pub struct Process {
     pub requests: BTreeMap<OpId, Request>,
     pub driver: Driver,
     pub parked: u64,
+}
+
+/// The turn in which a command was decided, at which epoch, and what the region's clock showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided {
+    turn: u64,
+    epoch: Epoch,
+    clock: UnixMillis,
 }
 
 impl World {
@@ -200,7 +208,7 @@ impl World {
         let process = self.process(region).expect("it has just had its turn");
         for (ticket, at) in commands {
             let epoch = process.engine.head(at).map_or(Epoch(0), |head| head.epoch);
-            process.decided.insert(ticket, (turn, epoch));
+            process.decided.insert(ticket, Decided { turn, epoch, clock });
         }
         let again = more || !process.inbox.is_empty();
         self.record_log(region);
@@ -250,14 +258,14 @@ impl World {
         }
     }
 
-    fn note_answer(&mut self, region: RegionId, asker: &Asker, decided: Option<(u64, Epoch)>, result: &Result<Answer, Refusal>) {
+    fn note_answer(&mut self, region: RegionId, asker: &Asker, decided: Option<Decided>, result: &Result<Answer, Refusal>) {
         let op = match asker {
             Asker::Gateway(op) | Asker::Remote { op: Some(op), .. } => *op,
             _ => return,
         };
-        let (Some((turn, epoch)), Ok(Answer::Reply(_))) = (decided, result) else { return };
+        let (Some(Decided { turn, epoch, clock }), Ok(Answer::Reply(_))) = (decided, result) else { return };
         let Some(asked) = self.ops.get(&op) else { return };
-        let (at, clock) = (asked.at, self.regions[region].clock.at(self.now));
+        let at = asked.at;
         self.record(Entry::Answered { op, region, at, epoch, turn, clock });
     }
 

@@ -6,6 +6,5 @@ mod edge;
 mod fake;
 mod golden;
 mod legality;
-mod load;
 mod messages;
 mod twin;
