@@ -129,16 +129,17 @@ def failover():
     sizes = [int(size) for size in sys.argv[2:]] or [1_000, 100_000, 1_000_000]
     found = []
     with Bench("failover") as bench:
-        registered = 0
         bench.register(2000, prefix="idle")
         bench.register(20, prefix="gap")
+        registered, others = 2020, 0
         for size in sizes:
             count = size - registered
             if count > 0:
                 say(f"registering {count} devices")
-                say(f"{bench.register(count, registered)['devices_per_s']:.0f} devices/s")
-                registered = size
-            found.append({"registered": size, **measure_failovers(bench, 20)})
+                say(f"{bench.register(count, others)['devices_per_s']:.0f} devices/s")
+                registered, others = size, others + count
+            found.append({"registered": registered, **measure_failovers(bench, 20)})
+            say(f"{registered} registered: pauses {found[-1]['pauses_ms']} ms")
     print()
     table(["registered", "pause p50 ms", "p99", "max", "gap p50 ms", "gap max", "whole p50 ms", "reconnects"],
           [[f["registered"], percentile(f["pauses_ms"], 0.5), percentile(f["pauses_ms"], 0.99), max(f["pauses_ms"]), percentile(f["gaps_ms"], 0.5), max(f["gaps_ms"]),

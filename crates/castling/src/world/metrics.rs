@@ -43,140 +43,66 @@ pub fn router(
         )
 }
 
-async fn region_metrics(region: &Arc<Region>, out: &mut String) {
+/// Kind, name and help of each figure, in the order of [`region_figures`].
+const FIGURES: [&str; 21] = [
+    "counter castling_engine_turns_total Turns of the region's engine.",
+    "counter castling_commits_total Group commits, one fsync each.",
+    "counter castling_commit_failures_total Group commits the disk refused.",
+    "counter castling_commands_total Commands decided.",
+    "counter castling_events_total Telemetry events appended.",
+    "counter castling_records_total Log records written.",
+    "counter castling_record_bytes_total Bytes of log records written.",
+    "counter castling_turn_seconds_total Time spent in turns, fsync included.",
+    "gauge castling_turn_seconds_max Longest turn of the last 10 to 20 seconds, fsync included.",
+    "gauge castling_engine_queue_depth Inputs left over by the last turn.",
+    "gauge castling_disk_full 1 while writes are refused because the disk is full.",
+    "gauge castling_disk_free_bytes Bytes free for the store.",
+    "gauge castling_disk_used_bytes Bytes the store uses.",
+    "gauge castling_sessions Device sessions at this region's gateways.",
+    "counter castling_sessions_closed_total Device sessions that ended.",
+    "gauge castling_parked_requests Requests held because their hub moves.",
+    "counter castling_parked_requests_total Requests that were held.",
+    "counter castling_failovers_total Failovers this region drove to their end.",
+    "counter castling_failover_pause_seconds_total Their pauses.",
+    "gauge castling_failover_pause_seconds_last The last pause.",
+    "gauge castling_control_leader 1 while this region leads the control plane.",
+];
+
+fn region_figures(region: &Region) -> [f64; 21] {
     let figures = region.engine().figures();
     let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
     let router = &region.router;
     let space = region.store.space().unwrap_or_default();
     let pauses = &region.pauses;
-    for (name, kind, help, value) in [
-        (
-            "castling_engine_turns_total",
-            "counter",
-            "Turns of the region's engine.",
-            read(&figures.turns),
-        ),
-        (
-            "castling_commits_total",
-            "counter",
-            "Group commits, one fsync each.",
-            read(&figures.commits),
-        ),
-        (
-            "castling_commit_failures_total",
-            "counter",
-            "Group commits the disk refused.",
-            read(&figures.commit_failures),
-        ),
-        (
-            "castling_commands_total",
-            "counter",
-            "Commands decided.",
-            read(&figures.commands),
-        ),
-        (
-            "castling_events_total",
-            "counter",
-            "Telemetry events appended.",
-            read(&figures.events),
-        ),
-        (
-            "castling_records_total",
-            "counter",
-            "Log records written.",
-            read(&figures.records),
-        ),
-        (
-            "castling_record_bytes_total",
-            "counter",
-            "Bytes of log records written.",
-            read(&figures.record_bytes),
-        ),
-        (
-            "castling_turn_seconds_total",
-            "counter",
-            "Time spent in turns, fsync included.",
-            read(&figures.turn_micros) / 1e6,
-        ),
-        (
-            "castling_turn_seconds_max",
-            "gauge",
-            "Longest turn of the last 10 to 20 seconds, fsync included.",
-            read(&figures.turn_micros_max) / 1e6,
-        ),
-        (
-            "castling_engine_queue_depth",
-            "gauge",
-            "Inputs left over by the last turn.",
-            read(&figures.queue_depth),
-        ),
-        (
-            "castling_disk_full",
-            "gauge",
-            "1 while writes are refused because the disk is full.",
-            read(&figures.disk_full),
-        ),
-        (
-            "castling_disk_free_bytes",
-            "gauge",
-            "Bytes free for the store.",
-            space.free as f64,
-        ),
-        (
-            "castling_disk_used_bytes",
-            "gauge",
-            "Bytes the store uses.",
-            space.used as f64,
-        ),
-        (
-            "castling_sessions",
-            "gauge",
-            "Device sessions at this region's gateways.",
-            router.sessions.open() as f64,
-        ),
-        (
-            "castling_sessions_closed_total",
-            "counter",
-            "Device sessions that ended.",
-            router.sessions.closed() as f64,
-        ),
-        (
-            "castling_parked_requests",
-            "gauge",
-            "Requests held because their hub moves.",
-            router.parked_now.load(Ordering::Relaxed) as f64,
-        ),
-        (
-            "castling_parked_requests_total",
-            "counter",
-            "Requests that were held.",
-            read(&router.parked_total),
-        ),
-        (
-            "castling_failovers_total",
-            "counter",
-            "Failovers this region drove to their end.",
-            read(&pauses.count),
-        ),
-        (
-            "castling_failover_pause_seconds_total",
-            "counter",
-            "Their pauses.",
-            read(&pauses.sum_ms) / 1e3,
-        ),
-        (
-            "castling_failover_pause_seconds_last",
-            "gauge",
-            "The last pause.",
-            read(&pauses.last_ms) / 1e3,
-        ),
-        (
-            "castling_control_leader",
-            "gauge",
-            "1 while this region leads the control plane.",
-            f64::from(u8::from(region.plane.is_leader())),
-        ),
-    ] {
+    [
+        read(&figures.turns),
+        read(&figures.commits),
+        read(&figures.commit_failures),
+        read(&figures.commands),
+        read(&figures.events),
+        read(&figures.records),
+        read(&figures.record_bytes),
+        read(&figures.turn_micros) / 1e6,
+        read(&figures.turn_micros_max) / 1e6,
+        read(&figures.queue_depth),
+        read(&figures.disk_full),
+        space.free as f64,
+        space.used as f64,
+        router.sessions.open() as f64,
+        router.sessions.closed() as f64,
+        router.parked_now.load(Ordering::Relaxed) as f64,
+        read(&router.parked_total),
+        read(&pauses.count),
+        read(&pauses.sum_ms) / 1e3,
+        read(&pauses.last_ms) / 1e3,
+        f64::from(u8::from(region.plane.is_leader())),
+    ]
+}
+
+async fn region_metrics(region: &Arc<Region>, out: &mut String) {
+    for (about, value) in FIGURES.iter().zip(region_figures(region)) {
+        let mut words = about.splitn(3, ' ');
+        let [kind, name, help] = std::array::from_fn(|_| words.next().unwrap_or_default());
         let _ = writeln!(
             out,
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"

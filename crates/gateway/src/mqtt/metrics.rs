@@ -38,6 +38,27 @@ pub struct Metrics {
     pub bytes_out: AtomicU64,
 }
 
+/// Kind, name and help of each figure.
+const FIGURES: [&str; 17] = [
+    "gauge castling_mqtt_connections Open sockets.",
+    "gauge castling_mqtt_sessions Authenticated sessions.",
+    "counter castling_mqtt_accepted_total Sockets accepted.",
+    "counter castling_mqtt_over_cap_total Sockets closed at the connection cap.",
+    "counter castling_mqtt_accept_errors_total Failures of accept.",
+    "counter castling_mqtt_handshake_errors_total Failed TLS handshakes.",
+    "counter castling_mqtt_connects_total CONNECTs accepted.",
+    "counter castling_mqtt_publishes_total Telemetry messages received.",
+    "counter castling_mqtt_telemetry_batches_total Commands that carried telemetry.",
+    "counter castling_mqtt_pubacks_total PUBACKs written.",
+    "counter castling_mqtt_c2d_delivered_total Cloud-to-device messages delivered.",
+    "counter castling_mqtt_c2d_completed_total Cloud-to-device messages completed.",
+    "counter castling_mqtt_desired_delivered_total Desired-property notifications delivered.",
+    "counter castling_mqtt_twin_requests_total Twin requests.",
+    "counter castling_mqtt_wills_total Wills published.",
+    "counter castling_mqtt_bytes_in_total Bytes read, after TLS.",
+    "counter castling_mqtt_bytes_out_total Bytes written, before TLS.",
+];
+
 impl Metrics {
     pub(crate) fn count_refused(&self, refusal: Refusal) {
         self.refused[refusal as usize - 1].fetch_add(1, Relaxed);
@@ -59,113 +80,36 @@ impl Metrics {
 
     /// Appends every figure in Prometheus text format.
     pub fn render(&self, out: &mut String) {
-        let mut one = |kind: &str, name: &str, help: &str, value: &AtomicU64| {
+        for (about, value) in FIGURES.iter().zip(self.figures()) {
+            let mut words = about.splitn(3, ' ');
+            let [kind, name, help] = std::array::from_fn(|_| words.next().unwrap_or_default());
             header(out, kind, name, help);
             line(out, name, "", value.load(Relaxed));
-        };
-        one(
-            "gauge",
-            "castling_mqtt_connections",
-            "Open sockets.",
-            &self.connections,
-        );
-        one(
-            "gauge",
-            "castling_mqtt_sessions",
-            "Authenticated sessions.",
-            &self.sessions,
-        );
-        one(
-            "counter",
-            "castling_mqtt_accepted_total",
-            "Sockets accepted.",
-            &self.accepted,
-        );
-        one(
-            "counter",
-            "castling_mqtt_over_cap_total",
-            "Sockets closed at the connection cap.",
-            &self.over_cap,
-        );
-        one(
-            "counter",
-            "castling_mqtt_accept_errors_total",
-            "Failures of accept.",
-            &self.accept_errors,
-        );
-        one(
-            "counter",
-            "castling_mqtt_handshake_errors_total",
-            "Failed TLS handshakes.",
-            &self.handshake_errors,
-        );
-        one(
-            "counter",
-            "castling_mqtt_connects_total",
-            "CONNECTs accepted.",
-            &self.connects,
-        );
-        one(
-            "counter",
-            "castling_mqtt_publishes_total",
-            "Telemetry messages received.",
-            &self.publishes,
-        );
-        one(
-            "counter",
-            "castling_mqtt_telemetry_batches_total",
-            "Commands that carried telemetry.",
-            &self.telemetry_batches,
-        );
-        one(
-            "counter",
-            "castling_mqtt_pubacks_total",
-            "PUBACKs written.",
-            &self.pubacks,
-        );
-        one(
-            "counter",
-            "castling_mqtt_c2d_delivered_total",
-            "Cloud-to-device messages delivered.",
-            &self.c2d_delivered,
-        );
-        one(
-            "counter",
-            "castling_mqtt_c2d_completed_total",
-            "Cloud-to-device messages completed.",
-            &self.c2d_completed,
-        );
-        one(
-            "counter",
-            "castling_mqtt_desired_delivered_total",
-            "Desired-property notifications delivered.",
-            &self.desired_delivered,
-        );
-        one(
-            "counter",
-            "castling_mqtt_twin_requests_total",
-            "Twin requests.",
-            &self.twin_requests,
-        );
-        one(
-            "counter",
-            "castling_mqtt_wills_total",
-            "Wills published.",
-            &self.wills,
-        );
-        one(
-            "counter",
-            "castling_mqtt_bytes_in_total",
-            "Bytes read, after TLS.",
-            &self.bytes_in,
-        );
-        one(
-            "counter",
-            "castling_mqtt_bytes_out_total",
-            "Bytes written, before TLS.",
-            &self.bytes_out,
-        );
+        }
         self.render_reasons(out);
+    }
+
+    /// In the order of [`FIGURES`].
+    fn figures(&self) -> [&AtomicU64; 17] {
+        [
+            &self.connections,
+            &self.sessions,
+            &self.accepted,
+            &self.over_cap,
+            &self.accept_errors,
+            &self.handshake_errors,
+            &self.connects,
+            &self.publishes,
+            &self.telemetry_batches,
+            &self.pubacks,
+            &self.c2d_delivered,
+            &self.c2d_completed,
+            &self.desired_delivered,
+            &self.twin_requests,
+            &self.wills,
+            &self.bytes_in,
+            &self.bytes_out,
+        ]
     }
 
     fn render_reasons(&self, out: &mut String) {

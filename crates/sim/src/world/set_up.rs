@@ -56,7 +56,7 @@ impl World {
             partitions: (0..partition_count).map(|n| PartitionKey { hub: HUB, partition: PartitionId(n) }).collect(),
             disk,
             phase: Phase::Founding,
-            storm_until: rng.range(12_000, 35_000),
+            storm_until: rng.range(8_000, 22_000),
             phase_since: 0,
             healed: 0,
             at_steps: at_steps(&mut rng, trouble_ms.is_some()),
@@ -116,7 +116,7 @@ impl World {
             let group = |at: &PartitionKey| Kind::Consumer { consumer, at: *at, stands: Stands::Lost, reads: 0 };
             kinds.extend(self.partitions.iter().map(group));
         }
-        let busy = self.rng.range(1, 3);
+        let busy = self.rng.range(2, 6);
         let client = |kind, rng: &mut Rng| {
             let least = rng.range(5, 60) * busy;
             let slow = if matches!(kind, Kind::MessageService { .. }) { 300 } else { 0 };
