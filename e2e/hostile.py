@@ -300,7 +300,7 @@ class Hostile:
         answer = self.ask(*request, **more)
         found = (answer.status, answer.headers.get("iothub-errorcode"))
         group.holds(what, found == (status, code), f"{answer!r}, but {status} {code} is documented")
-        if code and request[0] != "HEAD":
+        if found == (status, code):
             message = answer_json(answer).get("Message")
             group.holds(what, isinstance(message, str) and message, f"no Message in {answer!r}")
         return answer
@@ -516,8 +516,8 @@ def mqtt_twins(hub):
         ("250 KiB", 413, {f"key{number}": "v" * 1000 for number in range(250)}, ""),
         ("a text of 4 KiB + 1", 400, {"a": "v" * (4 * KIB + 1)}, ""),
         ("a key of 1 KiB + 1", 400, {"k" * (KIB + 1): 1}, ""),
-        ("11 levels", 400, b'{"a":' * 11 + b"1" + b"}" * 11, ""),
-        ("50000 levels", 400, b'{"a":' * 40000 + b"1" + b"}" * 40000, ""),
+        ("11 levels below the root", 400, b'{"a":' * 12 + b"1" + b"}" * 12, ""),
+        ("40000 levels", 400, b'{"a":' * 40000 + b"1" + b"}" * 40000, ""),
         ("50000 brackets", 400, b'{"a":' + b"[" * 50000 + b"]" * 50000 + b"}", ""),
         ("brackets without end", 400, b"[" * 100000, ""),
         ("no JSON", 400, b"nonsense", ""),
@@ -647,6 +647,7 @@ def https_device(hub):
     cases = [
         ("256 KiB + 1", 413, "MessageTooLarge", "POST", events, good, b"x" * (256 * KIB + 1)),
         ("3 MiB", 413, "MessageTooLarge", "POST", events, good, b"x" * (3 * KIB * KIB)),
+        # Answered after 5 s only: the server first reads what a refused client is still sending, so that the answer gets through.
         ("an announced length of 1 TiB", 413, "MessageTooLarge", "POST", events, {**good, "Content-Length": str(1 << 40)}, b"x"),
         ("a batch of 2 MiB", 413, "MessageTooLarge", "POST", events, batch, b"x" * (2 * KIB * KIB)),
         ("a batch of more than 256 KiB", 413, "MessageTooLarge", "POST", events, batch, json.dumps([{"body": "x" * 1000, "base64Encoded": False}] * 300).encode()),
@@ -664,7 +665,7 @@ def https_device(hub):
         ("a device id with a slash", 400, "ArgumentInvalid", "POST", "/devices/a%2Fb/messages/events", good, b"x"),
         ("a wrong method", 405, "MethodNotAllowed", "GET", events, good, None),
         ("file upload (not served: coverage.md)", 404, "FeatureNotSupported", "POST", f"/devices/{ATTACKER}/files", good, b"{}"),
-        ("a lock time that is no number", 400, "ArgumentInvalid", "GET", f"{own}/devicebound?api-version=2021-04-12", {**good, "iothub-messagelocktimeout": "x"}, None),
+        ("a lock time that is no number", 400, "ArgumentInvalid", "GET", f"{own}/devicebound?iothub-messagelocktimeout=x", good, None),
     ]
     with Group("HTTPS device API") as group:
         for what, status, code, *request in cases:
@@ -727,7 +728,7 @@ def https_service(hub):
         ("a bulk body that is no array", 400, "IotHubFormatError", "POST", bulk, good, b"{}"),
         ("a bulk body of numbers", 400, "IotHubFormatError", "POST", bulk, good, b"[1,2]"),
         ("a deep bulk body", 400, "IotHubFormatError", "POST", bulk, good, b'[{"id":"bulk","tags":' + b'{"a":' * 10000),
-        ("a twin that is too deep", 400, "ArgumentInvalid", "PATCH", twin, good, b'{"properties":{"desired":' + b'{"a":' * 11 + b"1" + b"}" * 13),
+        ("a twin that is too deep", 400, "ArgumentInvalid", "PATCH", twin, good, b'{"properties":{"desired":' + b'{"a":' * 12 + b"1" + b"}" * 14),
         ("a twin that is far too deep", 400, "IotHubFormatError", "PATCH", twin, good, b'{"tags":' + b'{"a":' * 100000),
         ("tags of 9 KiB", 413, "MessageTooLarge", "PATCH", twin, good, sent({"tags": {f"t{number}": "v" * 1000 for number in range(9)}})),
         ("desired properties of 33 KiB", 413, "MessageTooLarge", "PUT", twin, good, sent({"properties": {"desired": {f"p{number}": "v" * 1000 for number in range(34)}}})),
@@ -1103,10 +1104,11 @@ def check_unchanged(before, after):
     return len(before)
 
 
-def check_log(world):
-    lines = world.log_path.read_text(errors="replace").splitlines()
-    none((line for line in lines if "panicked" in line), "the server panicked")
-    none((line for line in lines if re.search(r"\bERROR\b", line)), "the server logged errors of its own")
+def check_log(world, begin):
+    """No panic at all; no error of the server's own since `begin`, when the regions had found each other."""
+    written = world.log_path.read_bytes()
+    none((line for line in written.splitlines() if b"panicked" in line), "the server panicked")
+    none((line for line in written[begin:].splitlines() if re.search(rb"\bERROR\b", line)), "bad input made the server log errors of its own")
 
 
 def scenario():
@@ -1121,7 +1123,7 @@ def scenario():
         before = hub.snapshot()
         canaries = [Canary(hub, name, region) for name, region in zip(CANARIES, (hub.near, hub.far))]
         time.sleep(1)
-        pid, resident = world.pid, memory(world.pid)
+        pid, resident, log_begin = world.pid, memory(world.pid), world.log_path.stat().st_size
         for work in (mqtt_logins, mqtt_truncated, mqtt_random, mqtt_sessions, mqtt_twins, slow, https_auth, https_device, https_service,
                      random_requests, management_auth, management_requests, management_random, garbage):
             work(hub)
@@ -1134,7 +1136,7 @@ def scenario():
         events = check_stream(hub, canaries)
         same = check_unchanged(before, hub.snapshot())
         require(world.pid == pid == world.read_up()["pid"], "another process answers now")
-        check_log(world)
+        check_log(world, log_begin)
         require(grown < RSS_GROWTH_MAX, f"the process grew by {grown / 1e6:.0f} MB")
         gaps = ", ".join(f"{canary.gap * 1000:.0f} ms" for canary in canaries)
         say(f"{events} events, each acknowledged; {same} documents as before; longest wait of the canaries {gaps}; {grown / 1e6:+.0f} MB resident")

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 const PERIOD: Duration = Duration::from_millis(10);
 /// Shorter waits are not written down one by one.
 const WORTH_NOTING: Duration = Duration::from_millis(30);
+/// An acknowledgement that has not come by now never does: that is a finding, not a gap.
+const STUCK: Duration = Duration::from_secs(60);
 /// More than any run makes; after them only the longest counts.
 const NOTES_MAX: usize = 10_000;
 const PAYLOAD: usize = 256;
@@ -36,6 +38,8 @@ struct Found {
     acks: u64,
     reconnects: u64,
     refused: Option<String>,
+    /// Device and time, in milliseconds since 1970, of a publish that was never acknowledged on a connection that stayed open.
+    stuck: Vec<(String, u64)>,
 }
 
 impl Gap {
@@ -66,7 +70,13 @@ impl Gap {
             all.longest = all.longest.max(found.longest);
             all.acks += found.acks;
             all.reconnects += found.reconnects;
+            all.stuck.extend(found.stuck);
         }
+        let stuck: Vec<Value> = all
+            .stuck
+            .iter()
+            .map(|(device, sent)| json!({"device": device, "sent_ms": sent}))
+            .collect();
         let gaps: Vec<Value> = all
             .gaps
             .iter()
@@ -74,7 +84,7 @@ impl Gap {
             .collect();
         Ok(json!({
             "connections": self.connections, "acks": all.acks, "reconnects": all.reconnects, "longest_ms": all.longest.as_millis() as u64,
-            "puback_p50_us": all.latencies.percentile(0.50), "puback_p99_us": all.latencies.percentile(0.99), "gaps": gaps,
+            "puback_p50_us": all.latencies.percentile(0.50), "puback_p99_us": all.latencies.percentile(0.99), "gaps": gaps, "stuck": stuck,
         }))
     }
 }
@@ -140,11 +150,22 @@ async fn on_one(
         packet.write(id, &mut out);
         let sent = Instant::now();
         connection.send(&out).await?;
-        let mut done = false;
-        while !done {
-            connection
-                .receive(|packet| done |= packet == FromServer::Puback(id))
-                .await?;
+        let sent_wall = wall_ms();
+        let acknowledged = async {
+            let mut done = false;
+            while !done {
+                connection
+                    .receive(|packet| done |= packet == FromServer::Puback(id))
+                    .await?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        match tokio::time::timeout(STUCK, acknowledged).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                found.stuck.push((way.device.clone(), sent_wall));
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
         }
         let now = Instant::now();
         found.acks += 1;
@@ -155,12 +176,15 @@ async fn on_one(
         *last = Some(now);
         found.longest = found.longest.max(gap);
         if gap >= WORTH_NOTING && found.gaps.len() < NOTES_MAX {
-            let wall = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64);
             found
                 .gaps
-                .push((way.device.clone(), wall, gap.as_millis() as u64));
+                .push((way.device.clone(), wall_ms(), gap.as_millis() as u64));
         }
     }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

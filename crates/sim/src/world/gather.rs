@@ -132,6 +132,8 @@ impl World {
             applied: process.view_index,
             operation: operation.map(str::to_owned),
         };
+        // The control plane's time, where it is later: its own rules are judged by it.
+        let now = now.max(process.view.time);
         Some(evaluate(&process.view, hub, to, false, primary.as_ref(), secondary.as_ref(), &control, now))
     }
 }

@@ -154,6 +154,9 @@ impl World {
     }
 
     fn trim(&mut self, region: RegionId, older_ms: i64) {
+        if self.regions[region].process.is_none() {
+            return;
+        }
         let now = self.regions[region].clock.at(self.now).plus(DAY_MS - older_ms);
         let store = self.regions[region].store.clone();
         // A failed store trims nothing; it is tried again by the next trouble of this kind, as the region does by its timer.
