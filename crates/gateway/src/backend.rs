@@ -6,7 +6,10 @@ use hub::{Command, Effect, Reply};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use types::{ConnectionId, DeviceId, Epoch, HubId, HubSettings, PartitionId, RegionName, Reject, Sequence, UnixMillis};
+use types::{
+    ConnectionId, DeviceId, Epoch, HubId, HubSettings, PartitionId, RegionName, Reject, Sequence,
+    UnixMillis,
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -79,10 +82,22 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Sends a command to the hub's primary, wherever it is, and gives the durable answer. Parks and re-sends during a
     /// failover. One caller's commands must be sent one after the other if their order matters.
-    fn call(&self, hub: HubId, partition: PartitionId, command: Command) -> BoxFuture<'_, Result<Reply, CallError>>;
+    fn call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>>;
 
     /// Reads events, waiting up to `wait_ms` for the first one.
-    fn read_events(&self, hub: HubId, partition: PartitionId, from: From, max: usize, wait_ms: u64) -> BoxFuture<'_, Result<EventPage, CallError>>;
+    fn read_events(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        from: From,
+        max: usize,
+        wait_ms: u64,
+    ) -> BoxFuture<'_, Result<EventPage, CallError>>;
 
     /// Tells the region of an open session, so that effects find it and it is stated again to a new primary.
     fn session_opened(&self, session: SessionHandle);

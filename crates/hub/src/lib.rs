@@ -52,7 +52,11 @@ impl From<ViewError> for Refused {
 ///
 /// # Errors
 /// [`Refused::Reject`] with the documented code, or [`Refused::View`] when state could not be read.
-pub fn decide(view: &dyn View, context: &Context<'_>, command: &Command) -> Result<Decision, Refused> {
+pub fn decide(
+    view: &dyn View,
+    context: &Context<'_>,
+    command: &Command,
+) -> Result<Decision, Refused> {
     match command {
         Command::Registry(command) => registry::decide(view, context, command),
         Command::Session(command) => session::decide(view, context, command),

@@ -22,21 +22,62 @@ pub struct EventId {
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Asked {
-    Identify { device: u32 },
+    Identify {
+        device: u32,
+    },
     Telemetry(EventId),
-    SetReported { device: u32, value: u64 },
-    SetDesired { device: u32, value: u64 },
-    GetTwin { device: u32 },
-    Register { device: u32, value: u64, create: bool },
-    Unregister { device: u32 },
-    GetIdentity { device: u32 },
-    SendMessage { device: u32, message: u64, expiry: UnixMillis },
-    LockMessages { device: u32 },
-    CompleteMessage { device: u32, message: u64 },
-    AbandonMessage { device: u32, message: u64 },
-    CommitOffset { consumer: u32, at: PartitionKey, next: u64 },
-    GetOffset { consumer: u32, at: PartitionKey },
-    ReadEvents { consumer: u32, at: PartitionKey, from: Option<u64> },
+    SetReported {
+        device: u32,
+        value: u64,
+    },
+    SetDesired {
+        device: u32,
+        value: u64,
+    },
+    GetTwin {
+        device: u32,
+    },
+    Register {
+        device: u32,
+        value: u64,
+        create: bool,
+    },
+    Unregister {
+        device: u32,
+    },
+    GetIdentity {
+        device: u32,
+    },
+    SendMessage {
+        device: u32,
+        message: u64,
+        expiry: UnixMillis,
+    },
+    LockMessages {
+        device: u32,
+    },
+    CompleteMessage {
+        device: u32,
+        message: u64,
+    },
+    AbandonMessage {
+        device: u32,
+        message: u64,
+    },
+    CommitOffset {
+        consumer: u32,
+        at: PartitionKey,
+        next: u64,
+    },
+    GetOffset {
+        consumer: u32,
+        at: PartitionKey,
+    },
+    ReadEvents {
+        consumer: u32,
+        at: PartitionKey,
+        from: Option<u64>,
+    },
 }
 
 /// A twin as a service sees it; `None`: the property was never set.
@@ -66,10 +107,16 @@ pub enum Got {
     Version(u64),
     Twin(TwinSeen),
     /// The value last written to an identity, and its etag.
-    Identity { value: u64, etag: String },
+    Identity {
+        value: u64,
+        etag: String,
+    },
     Messages(Vec<Delivered>),
     Offset(Option<u64>),
-    Events { events: Vec<(Sequence, EventId)>, next: Sequence },
+    Events {
+        events: Vec<(Sequence, EventId)>,
+        next: Sequence,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,28 +131,81 @@ pub enum Outcome {
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
-    Invoked { op: OpId, client: usize, asked: Asked },
-    Completed { op: OpId, outcome: Outcome },
+    Invoked {
+        op: OpId,
+        client: usize,
+        asked: Asked,
+    },
+    Completed {
+        op: OpId,
+        outcome: Outcome,
+    },
     /// A region gave out an answer. It was decided in `turn` (turns of all engines are in one order), when the
     /// region's clock showed `clock`; on a `sync` hub it may leave later.
-    Answered { op: OpId, region: RegionId, at: PartitionKey, epoch: Epoch, turn: u64, clock: UnixMillis },
+    Answered {
+        op: OpId,
+        region: RegionId,
+        at: PartitionKey,
+        epoch: Epoch,
+        turn: u64,
+        clock: UnixMillis,
+    },
     /// A durable record of a region's log holds this event.
-    Logged { region: RegionId, at: PartitionKey, sequence: Sequence, epoch: Epoch, event: EventId },
+    Logged {
+        region: RegionId,
+        at: PartitionKey,
+        sequence: Sequence,
+        epoch: Epoch,
+        event: EventId,
+    },
     /// A partition's copy in a region begins anew.
-    Reset { region: RegionId, at: PartitionKey },
+    Reset {
+        region: RegionId,
+        at: PartitionKey,
+    },
     /// Retention took everything before `first`.
-    Trimmed { region: RegionId, at: PartitionKey, first: Sequence },
+    Trimmed {
+        region: RegionId,
+        at: PartitionKey,
+        first: Sequence,
+    },
     /// A consumer goes on at `next`; `None`: at the oldest event.
-    Positioned { consumer: u32, at: PartitionKey, next: Option<u64> },
-    Asked { operation: String },
-    Step { operation: String, step: &'static str, ended: bool },
-    Committed { operation: String, epoch: Epoch },
-    Ended { operation: String, status: &'static str },
+    Positioned {
+        consumer: u32,
+        at: PartitionKey,
+        next: Option<u64>,
+    },
+    Asked {
+        operation: String,
+    },
+    Step {
+        operation: String,
+        step: &'static str,
+        ended: bool,
+    },
+    Committed {
+        operation: String,
+        epoch: Epoch,
+    },
+    Ended {
+        operation: String,
+        status: &'static str,
+    },
     /// A dry run and the real checks that came after it; `changed`: something happened between them.
-    DryRun { operation: String, ready: bool, real: bool, changed: bool, why: String },
+    DryRun {
+        operation: String,
+        ready: bool,
+        real: bool,
+        changed: bool,
+        why: String,
+    },
     /// Something was broken or healed.
     Trouble(String),
-    Alarm { region: RegionId, at: Option<PartitionKey>, text: String },
+    Alarm {
+        region: RegionId,
+        at: Option<PartitionKey>,
+        text: String,
+    },
     /// From here on nothing is broken any more.
     Healed,
     /// From here on only the last questions are asked.

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Parser)]
-#[command(name = "castling-sim", about = "Seeded simulation of planned failovers, with checkers")]
+#[command(
+    name = "castling-sim",
+    about = "Seeded simulation of planned failovers, with checkers"
+)]
 struct Arguments {
     /// How many seeds to run
     #[arg(long, default_value_t = 200)]
@@ -26,7 +29,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (start, count) = arguments.seed.map_or((arguments.start, arguments.seeds), |seed| (seed, 1));
+    let (start, count) = arguments
+        .seed
+        .map_or((arguments.start, arguments.seeds), |seed| (seed, 1));
     let began = Instant::now();
     let mut failed = Vec::new();
     let mut sums = Sums::default();
@@ -52,7 +57,10 @@ fn main() -> ExitCode {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{sums}, in {seconds:.1} s ({:.1} seeds/s)", sums.seeds as f64 / seconds);
+    println!(
+        "{sums}, in {seconds:.1} s ({:.1} seeds/s)",
+        sums.seeds as f64 / seconds
+    );
     match failed.first() {
         None => ExitCode::SUCCESS,
         Some(first) => {
@@ -82,7 +90,10 @@ impl Sums {
         for (_, entry) in &run.history.entries {
             match entry {
                 Entry::Invoked { .. } => self.questions += 1,
-                Entry::Ended { status: "succeeded", operation } if operation != "create" => self.succeeded += 1,
+                Entry::Ended {
+                    status: "succeeded",
+                    operation,
+                } if operation != "create" => self.succeeded += 1,
                 Entry::Ended { operation, .. } if operation != "create" => self.undone += 1,
                 _ => {}
             }
@@ -92,7 +103,16 @@ impl Sums {
 
 impl std::fmt::Display for Sums {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Sums { seeds, questions, succeeded, undone, happened } = self;
-        write!(f, "{seeds} seeds: {succeeded} failovers done, {undone} rolled back or cancelled, {questions} questions, {happened} happenings")
+        let Sums {
+            seeds,
+            questions,
+            succeeded,
+            undone,
+            happened,
+        } = self;
+        write!(
+            f,
+            "{seeds} seeds: {succeeded} failovers done, {undone} rolled back or cancelled, {questions} questions, {happened} happenings"
+        )
     }
 }

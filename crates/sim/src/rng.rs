@@ -70,7 +70,12 @@ mod tests {
     fn the_same_seed_gives_the_same_numbers_and_another_one_others() {
         let draw = |seed| {
             let mut rng = Rng::new(seed);
-            [rng.next(), rng.next(), rng.below(10), rng.range(-3, 3) as u64]
+            [
+                rng.next(),
+                rng.next(),
+                rng.below(10),
+                rng.range(-3, 3) as u64,
+            ]
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));

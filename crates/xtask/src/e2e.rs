@@ -3,7 +3,7 @@
 use crate::{python, shell};
 use std::process::Command;
 
-const NAMES: [&str; 3] = ["tutorial", "fifty", "kill"];
+const NAMES: [&str; 4] = ["tutorial", "fifty", "kill", "hostile"];
 
 /// Builds what the scenarios start, then runs one.
 ///

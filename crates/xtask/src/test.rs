@@ -10,7 +10,7 @@ const SEEDS: &str = "200";
 pub fn run() -> Result<(), String> {
     let started = Instant::now();
     tools()?;
-    let steps: [Step; 9] = [
+    let steps: [Step; 11] = [
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("clippy", || {
             cargo(&[
@@ -32,6 +32,10 @@ pub fn run() -> Result<(), String> {
         ("end to end: tutorial", || e2e::run_built("tutorial", &[])),
         ("end to end: kill -9, short", || {
             e2e::run_built("kill", &["--short"])
+        }),
+        ("end to end: bad input", || e2e::run_built("hostile", &[])),
+        ("end to end: fifty failovers", || {
+            e2e::run_built("fifty", &[])
         }),
     ];
     for (name, work) in steps {

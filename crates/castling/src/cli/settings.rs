@@ -37,7 +37,7 @@ pub struct Settings {
     /// Regions and their pairs, as a CSV file [default: a built-in list]
     #[arg(long, value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
-    /// What to log to standard error, such as info or debug,openraft=error [default: info,openraft=error,fjall=warn,lsm_tree=warn]
+    /// What to log to standard error, such as info or debug,openraft=error [default: info,openraft=error,openraft::core::raft_core=off,fjall=warn,lsm_tree=warn]
     #[arg(long, value_name = "FILTER", value_parser = log_filter)]
     pub log: Option<String>,
 }

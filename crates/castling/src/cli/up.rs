@@ -18,7 +18,8 @@ use types::regions::Catalogue;
 
 const REGIONS_DEFAULT: [&str; 4] = ["westus2", "westcentralus", "eastus", "westus"];
 const DOMAIN_DEFAULT: &str = "castling.localhost";
-const LOG_DEFAULT: &str = "info,openraft=error,fjall=warn,lsm_tree=warn";
+const LOG_DEFAULT: &str =
+    "info,openraft=error,openraft::core::raft_core=off,fjall=warn,lsm_tree=warn";
 const MQTT_PORT: u16 = 8883;
 const MANAGEMENT_PORT: u16 = 8444;
 

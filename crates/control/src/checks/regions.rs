@@ -78,8 +78,14 @@ fn disk(facts: &RegionFacts) -> Finding {
 /// A region serves only after it has read its roles from the control plane since it started.
 pub(super) fn roles_known(scene: &Scene<'_>) -> Finding {
     scene.of_both(|facts| match facts.lease_held {
-        true => pass(format!("{} has read its roles from the control plane", facts.region)),
-        false => fail(format!("{} has not read its roles from the control plane since it started", facts.region)),
+        true => pass(format!(
+            "{} has read its roles from the control plane",
+            facts.region
+        )),
+        false => fail(format!(
+            "{} has not read its roles from the control plane since it started",
+            facts.region
+        )),
     })
 }
 

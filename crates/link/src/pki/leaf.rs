@@ -35,7 +35,10 @@ impl Identity {
     /// # Errors
     /// If there is none, or it cannot be read.
     pub fn not_after(&self) -> Result<SystemTime, PkiError> {
-        let leaf = self.chain.first().ok_or_else(|| PkiError::invalid("the chain", "it is empty"))?;
+        let leaf = self
+            .chain
+            .first()
+            .ok_or_else(|| PkiError::invalid("the chain", "it is empty"))?;
         Ok(Leaf::read(leaf)?.not_after)
     }
 

@@ -11,7 +11,10 @@ pub fn check(history: &History) -> Vec<String> {
         let (at, region) = (partition.at, partition.region);
         pairs.entry(at).or_default().push(partition);
         if partition.stored_state != partition.state {
-            found.push(format!("region {region} at {at}: the head's digest is {:032x}, of what is stored {:032x}", partition.state, partition.stored_state));
+            found.push(format!(
+                "region {region} at {at}: the head's digest is {:032x}, of what is stored {:032x}",
+                partition.state, partition.stored_state
+            ));
         }
         if let Some(why) = &partition.broken {
             found.push(format!("region {region} at {at} cannot be read: {why}"));
@@ -27,7 +30,13 @@ pub fn check(history: &History) -> Vec<String> {
         };
         let of = |p: &FinalPartition| (p.lsn, p.next_sequence, p.epoch, p.crc, p.chain, p.state);
         if of(one) != of(two) {
-            found.push(format!("{at} ends as {:?} in region {} and as {:?} in region {}", of(one), one.region, of(two), two.region));
+            found.push(format!(
+                "{at} ends as {:?} in region {} and as {:?} in region {}",
+                of(one),
+                one.region,
+                of(two),
+                two.region
+            ));
         }
     }
     found

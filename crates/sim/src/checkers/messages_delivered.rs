@@ -18,7 +18,9 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
         .collect();
     let ended = ended(questions);
     for (op, question) in questions {
-        let Some(Got::Messages(messages)) = question.got() else { continue };
+        let Some(Got::Messages(messages)) = question.got() else {
+            continue;
+        };
         for message in messages {
             let number = message.message;
             match question.decided {
@@ -28,10 +30,15 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
                 _ => {}
             }
             if sent.get(&number).is_none_or(|(_, send)| send.is_undone()) {
-                found.push(format!("question {op}: message {number} was delivered and never accepted"));
+                found.push(format!(
+                    "question {op}: message {number} was delivered and never accepted"
+                ));
             }
             let turn = question.decided.map(|(_, turn, _)| turn);
-            let completed = ended.get(&number).and_then(|complete| complete.decided).map(|(_, turn, _)| turn);
+            let completed = ended
+                .get(&number)
+                .and_then(|complete| complete.decided)
+                .map(|(_, turn, _)| turn);
             if let (Some(turn), Some(completed)) = (turn, completed)
                 && turn > completed
             {
@@ -54,13 +61,27 @@ fn ended(questions: &Questions) -> BTreeMap<u64, &Question> {
         .collect()
 }
 
-fn missing(history: &History, questions: &Questions, sent: &BTreeMap<u64, (OpId, &Question)>) -> Vec<String> {
-    let Some(audit) = history.entries.iter().position(|(_, entry)| matches!(entry, Entry::Audit)) else { return Vec::new() };
-    let last = questions.values().filter(|question| question.invoked > audit);
+fn missing(
+    history: &History,
+    questions: &Questions,
+    sent: &BTreeMap<u64, (OpId, &Question)>,
+) -> Vec<String> {
+    let Some(audit) = history
+        .entries
+        .iter()
+        .position(|(_, entry)| matches!(entry, Entry::Audit))
+    else {
+        return Vec::new();
+    };
+    let last = questions
+        .values()
+        .filter(|question| question.invoked > audit);
     let mut asked = BTreeSet::new();
     let mut there = BTreeSet::new();
     for question in last {
-        if let (Asked::LockMessages { device }, Some(Got::Messages(messages))) = (&question.asked, question.got()) {
+        if let (Asked::LockMessages { device }, Some(Got::Messages(messages))) =
+            (&question.asked, question.got())
+        {
             asked.insert(*device);
             there.extend(messages.iter().map(|message| message.message));
         }
@@ -77,8 +98,13 @@ fn missing(history: &History, questions: &Questions, sent: &BTreeMap<u64, (OpId,
     let over = history.finals.epoch_ms + history.finals.over + history.finals.clock_error_ms + 1000;
     let mut found = Vec::new();
     for (message, (op, question)) in sent {
-        let Asked::SendMessage { device, expiry, .. } = question.asked else { continue };
-        let waits = question.is_acked() && expiry.0 > over && !perhaps_completed.contains(message) && asked.contains(&device);
+        let Asked::SendMessage { device, expiry, .. } = question.asked else {
+            continue;
+        };
+        let waits = question.is_acked()
+            && expiry.0 > over
+            && !perhaps_completed.contains(message)
+            && asked.contains(&device);
         if waits && !there.contains(message) {
             found.push(format!("message {message} was accepted (question {op}), has not expired and was not completed, and is not delivered at the end"));
         }

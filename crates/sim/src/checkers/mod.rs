@@ -42,6 +42,10 @@ pub fn check(history: &History) -> Vec<Violation> {
         ("I8", answers_in_time::check(history, &questions)),
         ("I9", dry_run_true::check(history)),
     ];
-    let violations = checks.into_iter().flat_map(|(invariant, found)| found.into_iter().map(move |what| Violation { invariant, what }));
+    let violations = checks.into_iter().flat_map(|(invariant, found)| {
+        found
+            .into_iter()
+            .map(move |what| Violation { invariant, what })
+    });
     violations.collect()
 }

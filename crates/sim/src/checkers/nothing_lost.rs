@@ -17,7 +17,13 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
 fn places(history: &History) -> BTreeMap<EventId, BTreeSet<(PartitionKey, Sequence)>> {
     let mut places: BTreeMap<EventId, BTreeSet<(PartitionKey, Sequence)>> = BTreeMap::new();
     for (_, entry) in &history.entries {
-        if let Entry::Logged { at, sequence, event, .. } = entry {
+        if let Entry::Logged {
+            at,
+            sequence,
+            event,
+            ..
+        } = entry
+        {
             places.entry(*event).or_default().insert((*at, *sequence));
         }
     }
@@ -28,26 +34,47 @@ fn telemetry(history: &History, questions: &Questions) -> Vec<String> {
     let mut found = Vec::new();
     let places = places(history);
     let trimmed = trimmed(history);
-    let kept: Vec<BTreeSet<EventId>> =
-        (0..2).map(|region| history.finals.partitions.iter().filter(|p| p.region == region).flat_map(|p| p.events.iter().map(|(_, id)| *id)).collect()).collect();
+    let kept: Vec<BTreeSet<EventId>> = (0..2)
+        .map(|region| {
+            history
+                .finals
+                .partitions
+                .iter()
+                .filter(|p| p.region == region)
+                .flat_map(|p| p.events.iter().map(|(_, id)| *id))
+                .collect()
+        })
+        .collect();
     for (op, question) in questions {
-        let Asked::Telemetry(id) = &question.asked else { continue };
+        let Asked::Telemetry(id) = &question.asked else {
+            continue;
+        };
         let stands = places.get(id).map_or(0, BTreeSet::len);
         if stands > 1 {
-            found.push(format!("question {op}: event {id:?} stands {stands} times in the log: {:?}", places[id]));
+            found.push(format!(
+                "question {op}: event {id:?} stands {stands} times in the log: {:?}",
+                places[id]
+            ));
         }
         if question.is_undone() && stands > 0 {
-            found.push(format!("question {op}: event {id:?} was said not to be done, and is in the log at {:?}", places[id]));
+            found.push(format!(
+                "question {op}: event {id:?} was said not to be done, and is in the log at {:?}",
+                places[id]
+            ));
         }
         if !question.is_acked() {
             continue;
         }
         let Some((at, sequence)) = places.get(id).and_then(|places| places.first()) else {
-            found.push(format!("question {op}: event {id:?} was acknowledged and never stood in a log"));
+            found.push(format!(
+                "question {op}: event {id:?} was acknowledged and never stood in a log"
+            ));
             continue;
         };
         for (region, kept) in kept.iter().enumerate() {
-            let gone = trimmed.get(&(region, *at)).is_some_and(|first| sequence < first);
+            let gone = trimmed
+                .get(&(region, *at))
+                .is_some_and(|first| sequence < first);
             if !kept.contains(id) && !gone {
                 found.push(format!("question {op}: event {id:?} was acknowledged at {at}/{sequence} and is not in the log of region {region}"));
             }
@@ -85,11 +112,18 @@ fn order(history: &History, questions: &Questions) -> Vec<String> {
     let mut found = Vec::new();
     for partition in &history.finals.partitions {
         let mut last: BTreeMap<u32, EventId> = BTreeMap::new();
-        for (sequence, id) in partition.events.iter().filter(|(_, id)| sent.contains_key(id)) {
+        for (sequence, id) in partition
+            .events
+            .iter()
+            .filter(|(_, id)| sent.contains_key(id))
+        {
             if let Some(before) = last.insert(id.device, *id)
                 && before.counter > id.counter
             {
-                found.push(format!("{}/{sequence}: {id:?} stands behind {before:?}", partition.at));
+                found.push(format!(
+                    "{}/{sequence}: {id:?} stands behind {before:?}",
+                    partition.at
+                ));
             }
         }
     }
@@ -110,16 +144,22 @@ impl Register<'_> {
     fn check(&self, name: &str) -> Vec<String> {
         let mut found = Vec::new();
         for (op, value, read) in &self.reads {
-            let Some(answered) = read.answered() else { continue };
+            let Some(answered) = read.answered() else {
+                continue;
+            };
             let last_acked = self.writes.iter().rposition(|(_, _, write)| {
                 write.is_acked() && write.answered().is_some_and(|place| place < read.invoked)
             });
             let from = last_acked.unwrap_or(0);
             let untouched = last_acked.is_none() && value.is_none();
-            let possible = self.writes.iter().enumerate().any(|(n, (_, written, write))| {
-                let in_time = write.invoked < answered && !write.is_undone();
-                in_time && *written == *value && (n >= from || write.is_open())
-            });
+            let possible = self
+                .writes
+                .iter()
+                .enumerate()
+                .any(|(n, (_, written, write))| {
+                    let in_time = write.invoked < answered && !write.is_undone();
+                    in_time && *written == *value && (n >= from || write.is_open())
+                });
             if !possible && !untouched {
                 let wanted = last_acked.map(|n| (self.writes[n].0, self.writes[n].1));
                 found.push(format!("{name}: question {op} found {value:?}; the last acknowledged write before it was {wanted:?}"));
@@ -132,32 +172,71 @@ impl Register<'_> {
 /// Twins' sections, identities and stored offsets.
 fn registers(questions: &Questions) -> BTreeMap<String, Register<'_>> {
     let mut all: BTreeMap<String, Register<'_>> = BTreeMap::new();
-    let mut write = |name: String, op: OpId, value: Option<u64>, question| all.entry(name).or_default().writes.push((op, value, question));
+    let mut write = |name: String, op: OpId, value: Option<u64>, question| {
+        all.entry(name)
+            .or_default()
+            .writes
+            .push((op, value, question))
+    };
     for (op, question) in questions {
         match &question.asked {
-            Asked::SetReported { device, value } => write(format!("reported of {device}"), *op, Some(*value), question),
-            Asked::SetDesired { device, value } => write(format!("desired of {device}"), *op, Some(*value), question),
-            Asked::Register { device, value, .. } => write(format!("identity {device}"), *op, Some(*value), question),
-            Asked::Unregister { device } => write(format!("identity {device}"), *op, None, question),
-            Asked::CommitOffset { consumer, at, next } => write(format!("offset of {consumer} at {at}"), *op, Some(*next), question),
+            Asked::SetReported { device, value } => {
+                write(format!("reported of {device}"), *op, Some(*value), question)
+            }
+            Asked::SetDesired { device, value } => {
+                write(format!("desired of {device}"), *op, Some(*value), question)
+            }
+            Asked::Register { device, value, .. } => {
+                write(format!("identity {device}"), *op, Some(*value), question)
+            }
+            Asked::Unregister { device } => {
+                write(format!("identity {device}"), *op, None, question)
+            }
+            Asked::CommitOffset { consumer, at, next } => write(
+                format!("offset of {consumer} at {at}"),
+                *op,
+                Some(*next),
+                question,
+            ),
             _ => {}
         }
     }
-    let mut read = |name: String, op: OpId, value: Option<u64>, question| all.entry(name).or_default().reads.push((op, value, question));
+    let mut read = |name: String, op: OpId, value: Option<u64>, question| {
+        all.entry(name)
+            .or_default()
+            .reads
+            .push((op, value, question))
+    };
     for (op, question) in questions {
         match (&question.asked, &question.completed) {
             (Asked::GetTwin { device }, Some((_, Outcome::Acked(Got::Twin(seen))))) => {
-                read(format!("reported of {device}"), *op, seen.reported, question);
+                read(
+                    format!("reported of {device}"),
+                    *op,
+                    seen.reported,
+                    question,
+                );
                 read(format!("desired of {device}"), *op, seen.desired, question);
             }
-            (Asked::GetIdentity { device }, Some((_, Outcome::Acked(Got::Identity { value, .. })))) => {
+            (
+                Asked::GetIdentity { device },
+                Some((_, Outcome::Acked(Got::Identity { value, .. }))),
+            ) => {
                 read(format!("identity {device}"), *op, Some(*value), question);
             }
-            (Asked::GetIdentity { device }, Some((_, Outcome::Rejected(ErrorCode::DeviceNotFound)))) => {
+            (
+                Asked::GetIdentity { device },
+                Some((_, Outcome::Rejected(ErrorCode::DeviceNotFound))),
+            ) => {
                 read(format!("identity {device}"), *op, None, question);
             }
             (Asked::GetOffset { consumer, at }, Some((_, Outcome::Acked(Got::Offset(next))))) => {
-                read(format!("offset of {consumer} at {at}"), *op, *next, question);
+                read(
+                    format!("offset of {consumer} at {at}"),
+                    *op,
+                    *next,
+                    question,
+                );
             }
             _ => {}
         }

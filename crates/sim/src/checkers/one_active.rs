@@ -13,7 +13,13 @@ pub fn check(history: &History) -> Vec<String> {
         .entries
         .iter()
         .filter_map(|(_, entry)| match entry {
-            Entry::Answered { op, region, epoch, turn, .. } => Some((*turn, *op, *region, *epoch)),
+            Entry::Answered {
+                op,
+                region,
+                epoch,
+                turn,
+                ..
+            } => Some((*turn, *op, *region, *epoch)),
             _ => None,
         })
         .collect();
@@ -28,7 +34,9 @@ pub fn check(history: &History) -> Vec<String> {
         newest = newest.max(epoch);
         let owner = *owners.entry(epoch).or_insert(region);
         if owner != region {
-            found.push(format!("regions {owner} and {region} both acknowledged at epoch {epoch} (question {op})"));
+            found.push(format!(
+                "regions {owner} and {region} both acknowledged at epoch {epoch} (question {op})"
+            ));
         }
     }
     found

@@ -18,7 +18,16 @@ type Names = BTreeMap<(PartitionKey, Sequence), (EventId, Epoch)>;
 fn names(history: &History, found: &mut Vec<String>) -> Names {
     let mut names = Names::new();
     for (when, entry) in &history.entries {
-        let Entry::Logged { region, at, sequence, epoch, event } = entry else { continue };
+        let Entry::Logged {
+            region,
+            at,
+            sequence,
+            epoch,
+            event,
+        } = entry
+        else {
+            continue;
+        };
         let known = *names.entry((*at, *sequence)).or_insert((*event, *epoch));
         if known != (*event, *epoch) {
             found.push(format!("at {when} ms the log of region {region} holds {event:?} of epoch {epoch} at {at}/{sequence}, known as {known:?}"));
@@ -33,15 +42,23 @@ fn contiguous(history: &History, names: &Names, found: &mut Vec<String>) {
         let mut next = partition.first_sequence;
         for (sequence, event) in &partition.events {
             if *sequence != next {
-                found.push(format!("the log of region {region} goes from {next} to {sequence} at {at}"));
+                found.push(format!(
+                    "the log of region {region} goes from {next} to {sequence} at {at}"
+                ));
             }
-            if names.get(&(at, *sequence)).is_some_and(|(known, _)| known != event) {
+            if names
+                .get(&(at, *sequence))
+                .is_some_and(|(known, _)| known != event)
+            {
                 found.push(format!("region {region} ends with {event:?} at {at}/{sequence}, which was another event before"));
             }
             next = Sequence(sequence.0 + 1);
         }
         if next != partition.next_sequence {
-            found.push(format!("the log of region {region} ends at {next}, its head says {} at {at}", partition.next_sequence));
+            found.push(format!(
+                "the log of region {region} ends at {next}, its head says {} at {at}",
+                partition.next_sequence
+            ));
         }
     }
 }
@@ -59,8 +76,15 @@ fn consumers(history: &History, questions: &Questions, names: &Names, found: &mu
             Entry::Positioned { consumer, at, next } => {
                 stands.insert((*consumer, *at), Sequence(next.unwrap_or(0)));
             }
-            Entry::Completed { op, outcome: Outcome::Acked(Got::Events { events, .. }) } => {
-                let Some(Asked::ReadEvents { consumer, at, .. }) = questions.get(op).map(|question| &question.asked) else { continue };
+            Entry::Completed {
+                op,
+                outcome: Outcome::Acked(Got::Events { events, .. }),
+            } => {
+                let Some(Asked::ReadEvents { consumer, at, .. }) =
+                    questions.get(op).map(|question| &question.asked)
+                else {
+                    continue;
+                };
                 let gone = trimmed.get(at).copied().unwrap_or_default();
                 let stand = stands.entry((*consumer, *at)).or_default();
                 for (sequence, event) in events {

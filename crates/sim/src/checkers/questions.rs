@@ -21,7 +21,12 @@ pub fn of(history: &History) -> Questions {
     for (place, (_, entry)) in history.entries.iter().enumerate() {
         match entry {
             Entry::Invoked { op, asked, .. } => {
-                let question = Question { asked: asked.clone(), invoked: place, completed: None, decided: None };
+                let question = Question {
+                    asked: asked.clone(),
+                    invoked: place,
+                    completed: None,
+                    decided: None,
+                };
                 all.insert(*op, question);
             }
             Entry::Completed { op, outcome } => {
@@ -29,7 +34,13 @@ pub fn of(history: &History) -> Questions {
                     question.completed = Some((place, outcome.clone()));
                 }
             }
-            Entry::Answered { op, region, turn, clock, .. } => {
+            Entry::Answered {
+                op,
+                region,
+                turn,
+                clock,
+                ..
+            } => {
                 if let Some(question) = all.get_mut(op) {
                     question.decided = Some((*region, *turn, *clock));
                 }
@@ -59,7 +70,10 @@ impl Question {
 
     /// It was surely not done.
     pub fn is_undone(&self) -> bool {
-        matches!(self.completed, Some((_, Outcome::NotDone | Outcome::Rejected(_))))
+        matches!(
+            self.completed,
+            Some((_, Outcome::NotDone | Outcome::Rejected(_)))
+        )
     }
 
     /// It may or may not have been done.

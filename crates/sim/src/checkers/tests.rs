@@ -5,8 +5,15 @@ use crate::{Fault, simulate};
 
 /// Runs seeds until one shows the fault.
 fn check_caught(fault: Fault, invariant: &str) {
-    let caught = (1..=25).find(|seed| check(&simulate(*seed, Some(fault), false).history).iter().any(|v| v.invariant == invariant));
-    assert!(caught.is_some(), "{fault:?} breaks {invariant}, and no seed shows it");
+    let caught = (1..=25).find(|seed| {
+        check(&simulate(*seed, Some(fault), false).history)
+            .iter()
+            .any(|v| v.invariant == invariant)
+    });
+    assert!(
+        caught.is_some(),
+        "{fault:?} breaks {invariant}, and no seed shows it"
+    );
 }
 
 #[test]

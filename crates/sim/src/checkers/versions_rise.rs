@@ -16,18 +16,32 @@ struct Seen<'a> {
 pub fn check(questions: &Questions) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Seen<'_>>> = BTreeMap::new();
     for (op, question) in questions {
-        let mut see = |name: String, version: u64, etag| all.entry(name).or_default().push(Seen { op: *op, question, version, etag });
+        let mut see = |name: String, version: u64, etag| {
+            all.entry(name).or_default().push(Seen {
+                op: *op,
+                question,
+                version,
+                etag,
+            })
+        };
         match (&question.asked, question.got()) {
-            (Asked::GetTwin { device } | Asked::SetDesired { device, .. }, Some(Got::Twin(seen))) => {
+            (
+                Asked::GetTwin { device } | Asked::SetDesired { device, .. },
+                Some(Got::Twin(seen)),
+            ) => {
                 see(format!("twin of {device}"), seen.version, Some(&seen.etag));
                 see(format!("desired of {device}"), seen.desired_version, None);
                 see(format!("reported of {device}"), seen.reported_version, None);
             }
-            (Asked::SetReported { device, .. }, Some(Got::Version(version))) => see(format!("reported of {device}"), *version, None),
+            (Asked::SetReported { device, .. }, Some(Got::Version(version))) => {
+                see(format!("reported of {device}"), *version, None)
+            }
             _ => {}
         }
     }
-    all.iter().flat_map(|(name, seen)| falls(name, seen)).collect()
+    all.iter()
+        .flat_map(|(name, seen)| falls(name, seen))
+        .collect()
 }
 
 /// Whoever asks after another's answer sees no older version.
@@ -38,22 +52,33 @@ fn falls(name: &str, seen: &[Seen<'_>]) -> Vec<String> {
         if let Some(etag) = one.etag {
             let known = *etags.entry(one.version).or_insert(etag);
             if known != etag {
-                found.push(format!("{name}: version {} has etags {known} and {etag} (question {})", one.version, one.op));
+                found.push(format!(
+                    "{name}: version {} has etags {known} and {etag} (question {})",
+                    one.version, one.op
+                ));
             }
         }
     }
-    let mut ended: Vec<(usize, u64, OpId)> = seen.iter().filter_map(|one| Some((one.question.answered()?, one.version, one.op))).collect();
+    let mut ended: Vec<(usize, u64, OpId)> = seen
+        .iter()
+        .filter_map(|one| Some((one.question.answered()?, one.version, one.op)))
+        .collect();
     ended.sort();
     let mut begun: Vec<&Seen<'_>> = seen.iter().collect();
     begun.sort_by_key(|one| one.question.invoked);
     let mut newest = (0, 0);
     let mut before = ended.into_iter().peekable();
     for one in begun {
-        while let Some((_, version, op)) = before.next_if(|(place, ..)| *place < one.question.invoked) {
+        while let Some((_, version, op)) =
+            before.next_if(|(place, ..)| *place < one.question.invoked)
+        {
             newest = newest.max((version, op));
         }
         if one.version < newest.0 {
-            found.push(format!("{name}: question {} saw version {}, after question {} saw {}", one.op, one.version, newest.1, newest.0));
+            found.push(format!(
+                "{name}: question {} saw version {}, after question {} saw {}",
+                one.op, one.version, newest.1, newest.0
+            ));
         }
     }
     found

@@ -1,7 +1,9 @@
 //! Calls between the regions: asked, answered, broken off, timed out. As `region::handler` and `link`.
 
 use super::World;
-use super::event::{AfterBarrier, Asker, Asking, CallId, FactsFor, Happening, Returned, Waiting, Wire};
+use super::event::{
+    AfterBarrier, Asker, Asking, CallId, FactsFor, Happening, Returned, Waiting, Wire,
+};
 use crate::history::{OpId, RegionId};
 use region::engine::{Answer, Input, Refusal};
 use region::peer::Call;
@@ -14,23 +16,49 @@ impl World {
     }
 
     /// The other region asks.
-    pub(super) fn called(&mut self, region: RegionId, link: u64, call: CallId, op: Option<OpId>, body: Asking) {
+    pub(super) fn called(
+        &mut self,
+        region: RegionId,
+        link: u64,
+        call: CallId,
+        op: Option<OpId>,
+        body: Asking,
+    ) {
         match body {
             Asking::Read { at, from } => {
                 let page = self.read_events(region, at, from);
-                self.send(region, Wire::Return { call, body: Returned::Events(page) });
+                self.send(
+                    region,
+                    Wire::Return {
+                        call,
+                        body: Returned::Events(page),
+                    },
+                );
             }
             Asking::Call(body) => match *body {
                 Call::Command { at, command } => {
-                    let asker = Asker::Remote { call, link, op, announce: None };
+                    let asker = Asker::Remote {
+                        call,
+                        link,
+                        op,
+                        announce: None,
+                    };
                     self.command_arrives(region, asker, at, Arc::new(command));
                 }
                 Call::Facts { hub } => {
                     let to = FactsFor::Remote { call, link };
-                    self.ask(region, Asker::Facts { to }, |reply| Input::Facts { hub, reply });
+                    self.ask(region, Asker::Facts { to }, |reply| Input::Facts {
+                        hub,
+                        reply,
+                    });
                 }
                 step => {
-                    let asker = Asker::Remote { call, link, op: None, announce: opens(&step) };
+                    let asker = Asker::Remote {
+                        call,
+                        link,
+                        op: None,
+                        announce: opens(&step),
+                    };
                     self.step_arrives(region, asker, step);
                 }
             },
@@ -40,52 +68,119 @@ impl World {
     /// A failover step is asked of this region, by whichever coordinator.
     pub(super) fn step_arrives(&mut self, region: RegionId, asker: Asker, call: Call) {
         match call {
-            Call::Fence { hub, epoch, operation } => {
-                self.barrier(region, AfterBarrier::Fence { asker, hub, epoch, operation });
+            Call::Fence {
+                hub,
+                epoch,
+                operation,
+            } => {
+                self.barrier(
+                    region,
+                    AfterBarrier::Fence {
+                        asker,
+                        hub,
+                        epoch,
+                        operation,
+                    },
+                );
             }
-            Call::Unfence { hub, epoch } => self.ask(region, asker, |reply| Input::Unfence { hub, epoch, reply }),
+            Call::Unfence { hub, epoch } => {
+                self.ask(region, asker, |reply| Input::Unfence { hub, epoch, reply })
+            }
             Call::CatchUp { hub, handovers } => {
-                self.ask(region, asker, |reply| Input::CatchUp { hub, handovers, reply });
+                self.ask(region, asker, |reply| Input::CatchUp {
+                    hub,
+                    handovers,
+                    reply,
+                });
             }
             Call::Open { role } => self.ask(region, asker, |reply| Input::Open { role, reply }),
             // Not sent in the simulated world: consensus and reads of events have ways of their own there.
-            Call::Command { .. } | Call::ReadEvents { .. } | Call::Submit { .. } | Call::Barrier | Call::Facts { .. } => {}
+            Call::Command { .. }
+            | Call::ReadEvents { .. }
+            | Call::Submit { .. }
+            | Call::Barrier
+            | Call::Facts { .. } => {}
         }
     }
 
     /// Asks a region for a failover step; the driver goes on with the answer, or without one after `timeout_ms`.
-    pub(super) fn call_step(&mut self, region: RegionId, of: RegionId, call: Call, token: u64, timeout_ms: i64) {
+    pub(super) fn call_step(
+        &mut self,
+        region: RegionId,
+        of: RegionId,
+        call: Call,
+        token: u64,
+        timeout_ms: i64,
+    ) {
         let id = self.new_call();
         let life = self.regions[region].life;
-        let Some(process) = self.process(region) else { return };
-        process.calls.insert(id, Waiting::Step { token, local: of == region });
-        self.after(timeout_ms, Happening::CallTimedOut { region, life, call: id });
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        process.calls.insert(
+            id,
+            Waiting::Step {
+                token,
+                local: of == region,
+            },
+        );
+        self.after(
+            timeout_ms,
+            Happening::CallTimedOut {
+                region,
+                life,
+                call: id,
+            },
+        );
         if of == region {
             let announce = opens(&call);
             self.step_arrives(region, Asker::Step { call: id, announce }, call);
-        } else if !self.send(region, Wire::Call { call: id, op: None, body: Asking::Call(Box::new(call)) }) {
+        } else if !self.send(
+            region,
+            Wire::Call {
+                call: id,
+                op: None,
+                body: Asking::Call(Box::new(call)),
+            },
+        ) {
             self.call_failed(region, id, "not sent");
         }
     }
 
     pub(super) fn returned(&mut self, region: RegionId, call: CallId, body: Returned) {
-        let Some(process) = self.process(region) else { return };
-        let Some(waiting) = process.calls.remove(&call) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(waiting) = process.calls.remove(&call) else {
+            return;
+        };
         match (waiting, body) {
-            (Waiting::Gateway(op), Returned::Engine(result)) => self.engine_answered_request(region, op, result),
-            (Waiting::Gateway(op), Returned::Events(result)) => self.events_answered_request(region, op, result),
-            (Waiting::Step { token, .. }, Returned::Engine(result)) => self.driver_has_answer(region, token, plain(result)),
-            (Waiting::Facts { gather, slot }, Returned::Facts(facts)) => self.fact_found(region, gather, slot, Some(*facts)),
+            (Waiting::Gateway(op), Returned::Engine(result)) => {
+                self.engine_answered_request(region, op, result)
+            }
+            (Waiting::Gateway(op), Returned::Events(result)) => {
+                self.events_answered_request(region, op, result)
+            }
+            (Waiting::Step { token, .. }, Returned::Engine(result)) => {
+                self.driver_has_answer(region, token, plain(result))
+            }
+            (Waiting::Facts { gather, slot }, Returned::Facts(facts)) => {
+                self.fact_found(region, gather, slot, Some(*facts))
+            }
             // An answer of another kind than was asked for cannot come: both sides are this file.
             _ => {}
         }
     }
 
     pub(super) fn call_failed(&mut self, region: RegionId, call: CallId, why: &str) {
-        let Some(process) = self.process(region) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
         match process.calls.remove(&call) {
             Some(Waiting::Gateway(op)) => self.link_failed_request(region, op),
-            Some(Waiting::Step { token, .. }) => self.driver_has_answer(region, token, Err(why.to_owned())),
+            Some(Waiting::Step { token, .. }) => {
+                self.driver_has_answer(region, token, Err(why.to_owned()))
+            }
             Some(Waiting::Facts { gather, slot }) => self.fact_found(region, gather, slot, None),
             None => {}
         }
@@ -93,9 +188,16 @@ impl World {
 
     /// The link broke: whatever was asked over it may or may not have been done.
     pub(super) fn calls_broken(&mut self, region: RegionId) {
-        let Some(process) = self.process(region) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
         let remote = |waiting: &Waiting| !matches!(waiting, Waiting::Step { local: true, .. });
-        let broken: Vec<CallId> = process.calls.iter().filter(|(_, w)| remote(w)).map(|(id, _)| *id).collect();
+        let broken: Vec<CallId> = process
+            .calls
+            .iter()
+            .filter(|(_, w)| remote(w))
+            .map(|(id, _)| *id)
+            .collect();
         for call in broken {
             self.call_failed(region, call, "the link broke");
         }

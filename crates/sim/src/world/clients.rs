@@ -9,8 +9,8 @@ use crate::history::{Asked, Entry, EventId, Got, Outcome};
 use crate::rng::Rng;
 use hub::Command;
 use hub::command::{
-    AuthMethod, C2dCommand, C2dMessage, ConsumerCommand, EventOrigin, IfMatch, LockOwner, Message, RegistryCommand, SessionCommand,
-    StoredOffset, TelemetryCommand, TwinCommand,
+    AuthMethod, C2dCommand, C2dMessage, ConsumerCommand, EventOrigin, IfMatch, LockOwner, Message,
+    RegistryCommand, SessionCommand, StoredOffset, TelemetryCommand, TwinCommand,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,16 +29,45 @@ pub struct Client {
 
 pub enum Kind {
     /// Registers the devices of the run, then lets the others begin.
-    Founder { devices: Vec<u32> },
-    Sender { device: u32, counter: u32, attempt: u32, generation: Option<String> },
-    TwinDevice { device: u32, value: u64 },
-    TwinService { device: u32, value: u64 },
-    Registrar { device: u32, value: u64 },
-    MessageService { device: u32 },
-    MessageDevice { device: u32, held: VecDeque<(u64, String)> },
-    Consumer { consumer: u32, at: PartitionKey, stands: Stands, reads: u32 },
+    Founder {
+        devices: Vec<u32>,
+    },
+    Sender {
+        device: u32,
+        counter: u32,
+        attempt: u32,
+        generation: Option<String>,
+    },
+    TwinDevice {
+        device: u32,
+        value: u64,
+    },
+    TwinService {
+        device: u32,
+        value: u64,
+    },
+    Registrar {
+        device: u32,
+        value: u64,
+    },
+    MessageService {
+        device: u32,
+    },
+    MessageDevice {
+        device: u32,
+        held: VecDeque<(u64, String)>,
+    },
+    Consumer {
+        consumer: u32,
+        at: PartitionKey,
+        stands: Stands,
+        reads: u32,
+    },
     /// Asks the last questions, in order.
-    Auditor { questions: VecDeque<Asked>, done: bool },
+    Auditor {
+        questions: VecDeque<Asked>,
+        done: bool,
+    },
 }
 
 /// Where a consumer stands.
@@ -56,16 +85,28 @@ pub fn device_id(device: u32) -> DeviceId {
 
 impl World {
     pub(super) fn partition_of(&self, device: u32) -> PartitionKey {
-        PartitionKey { hub: super::HUB, partition: partition_of(&device_id(device), self.partitions.len() as u16) }
+        PartitionKey {
+            hub: super::HUB,
+            partition: partition_of(&device_id(device), self.partitions.len() as u16),
+        }
     }
 
     pub(super) fn client_turn(&mut self, index: usize) {
         if self.clients[index].busy || self.clients[index].retired {
             return;
         }
-        let able = |world: &World, region: usize| world.regions[region].process.as_ref().is_some_and(|p| p.trusted && p.route.is_some());
+        let able = |world: &World, region: usize| {
+            world.regions[region]
+                .process
+                .as_ref()
+                .is_some_and(|p| p.trusted && p.route.is_some())
+        };
         let founding = matches!(self.clients[index].kind, Kind::Founder { .. });
-        let groups = self.plane.state.hub(super::HUB).map_or(0, |hub| hub.consumer_groups.len());
+        let groups = self
+            .plane
+            .state
+            .hub(super::HUB)
+            .map_or(0, |hub| hub.consumer_groups.len());
         let mut gateway = self.clients[index].gateway;
         if founding && groups < 2 {
             self.after(50, Happening::Client { client: index });
@@ -79,7 +120,9 @@ impl World {
             return;
         }
         self.clients[index].gateway = gateway;
-        let Some(asked) = self.next_question(index) else { return };
+        let Some(asked) = self.next_question(index) else {
+            return;
+        };
         let (at, payload) = self.payload(index, &asked);
         self.clients[index].busy = true;
         self.request(index, gateway, at, asked, payload);
@@ -92,22 +135,43 @@ impl World {
         let client = &mut self.clients[index];
         let rng = &mut client.rng;
         Some(match &mut client.kind {
-            Kind::Founder { devices } => Asked::Register { device: *devices.last()?, value: 0, create: true },
-            Kind::Sender { device, counter, attempt, generation } => match generation {
-                None => Asked::Identify { device: *device },
-                Some(_) => Asked::Telemetry(EventId { device: *device, counter: *counter, attempt: *attempt }),
+            Kind::Founder { devices } => Asked::Register {
+                device: *devices.last()?,
+                value: 0,
+                create: true,
             },
-            Kind::TwinDevice { device, value } | Kind::TwinService { device, value } if rng.chance(30) => {
+            Kind::Sender {
+                device,
+                counter,
+                attempt,
+                generation,
+            } => match generation {
+                None => Asked::Identify { device: *device },
+                Some(_) => Asked::Telemetry(EventId {
+                    device: *device,
+                    counter: *counter,
+                    attempt: *attempt,
+                }),
+            },
+            Kind::TwinDevice { device, value } | Kind::TwinService { device, value }
+                if rng.chance(30) =>
+            {
                 let _ = value;
                 Asked::GetTwin { device: *device }
             }
             Kind::TwinDevice { device, value } => {
                 *value += 1;
-                Asked::SetReported { device: *device, value: *value }
+                Asked::SetReported {
+                    device: *device,
+                    value: *value,
+                }
             }
             Kind::TwinService { device, value } => {
                 *value += 1;
-                Asked::SetDesired { device: *device, value: *value }
+                Asked::SetDesired {
+                    device: *device,
+                    value: *value,
+                }
             }
             Kind::Registrar { device, value } => {
                 let device = *device;
@@ -116,23 +180,58 @@ impl World {
                     3 => Asked::Unregister { device },
                     n => {
                         *value += 1;
-                        Asked::Register { device, value: *value, create: n < 7 }
+                        Asked::Register {
+                            device,
+                            value: *value,
+                            create: n < 7,
+                        }
                     }
                 }
             }
             Kind::MessageService { device } => {
-                let life = if rng.chance(35) { rng.range(1500, 9000) } else { 20 * 60_000 };
-                Asked::SendMessage { device: *device, message, expiry: types::UnixMillis(wall + life) }
+                let life = if rng.chance(35) {
+                    rng.range(1500, 9000)
+                } else {
+                    20 * 60_000
+                };
+                Asked::SendMessage {
+                    device: *device,
+                    message,
+                    expiry: types::UnixMillis(wall + life),
+                }
             }
             Kind::MessageDevice { device, held } => match held.front() {
-                Some((message, _)) if rng.chance(75) => Asked::CompleteMessage { device: *device, message: *message },
-                Some((message, _)) => Asked::AbandonMessage { device: *device, message: *message },
+                Some((message, _)) if rng.chance(75) => Asked::CompleteMessage {
+                    device: *device,
+                    message: *message,
+                },
+                Some((message, _)) => Asked::AbandonMessage {
+                    device: *device,
+                    message: *message,
+                },
                 None => Asked::LockMessages { device: *device },
             },
-            Kind::Consumer { consumer, at, stands, reads, .. } => match stands {
-                Stands::Lost => Asked::GetOffset { consumer: *consumer, at: *at },
-                Stands::At(Some(next)) if *reads >= 3 => Asked::CommitOffset { consumer: *consumer, at: *at, next: *next },
-                Stands::At(from) => Asked::ReadEvents { consumer: *consumer, at: *at, from: *from },
+            Kind::Consumer {
+                consumer,
+                at,
+                stands,
+                reads,
+                ..
+            } => match stands {
+                Stands::Lost => Asked::GetOffset {
+                    consumer: *consumer,
+                    at: *at,
+                },
+                Stands::At(Some(next)) if *reads >= 3 => Asked::CommitOffset {
+                    consumer: *consumer,
+                    at: *at,
+                    next: *next,
+                },
+                Stands::At(from) => Asked::ReadEvents {
+                    consumer: *consumer,
+                    at: *at,
+                    from: *from,
+                },
             },
             Kind::Auditor { questions, done } => match questions.front() {
                 Some(asked) => asked.clone(),
@@ -149,23 +248,48 @@ impl World {
         let command = match asked {
             Asked::ReadEvents { at, from, .. } => return (*at, Payload::Read(from.map(Sequence))),
             Asked::CommitOffset { consumer, at, next } => {
-                let offset = StoredOffset { next: Sequence(*next), epoch: Epoch(1) };
-                let command = ConsumerCommand::Commit { group: group_of(*consumer), offset };
+                let offset = StoredOffset {
+                    next: Sequence(*next),
+                    epoch: Epoch(1),
+                };
+                let command = ConsumerCommand::Commit {
+                    group: group_of(*consumer),
+                    offset,
+                };
                 return (*at, Payload::Command(Arc::new(Command::Consumer(command))));
             }
             Asked::GetOffset { consumer, at } => {
-                let command = ConsumerCommand::Get { group: group_of(*consumer) };
+                let command = ConsumerCommand::Get {
+                    group: group_of(*consumer),
+                };
                 return (*at, Payload::Command(Arc::new(Command::Consumer(command))));
             }
-            Asked::Identify { device } => Command::Session(SessionCommand::Identity { device: device_id(*device) }),
+            Asked::Identify { device } => Command::Session(SessionCommand::Identity {
+                device: device_id(*device),
+            }),
             Asked::Telemetry(id) => {
                 let generation = match &self.clients[index].kind {
                     Kind::Sender { generation, .. } => generation.clone().unwrap_or_default(),
-                    _ => self.generations.get(&id.device).cloned().unwrap_or_default(),
+                    _ => self
+                        .generations
+                        .get(&id.device)
+                        .cloned()
+                        .unwrap_or_default(),
                 };
-                let origin = Arc::new(EventOrigin { generation, auth_method: AuthMethod::DeviceSas });
-                let message = Message { bag: Default::default(), body: body_of(*id).into() };
-                Command::Telemetry(TelemetryCommand::Send { device: device_id(id.device), connection: None, origin, messages: vec![message] })
+                let origin = Arc::new(EventOrigin {
+                    generation,
+                    auth_method: AuthMethod::DeviceSas,
+                });
+                let message = Message {
+                    bag: Default::default(),
+                    body: body_of(*id).into(),
+                };
+                Command::Telemetry(TelemetryCommand::Send {
+                    device: device_id(id.device),
+                    connection: None,
+                    origin,
+                    messages: vec![message],
+                })
             }
             Asked::SetReported { device, value } => Command::Twin(TwinCommand::PatchReported {
                 device: device_id(*device),
@@ -177,29 +301,65 @@ impl World {
                 body: format!(r#"{{"properties":{{"desired":{{"{PROPERTY}":{value}}}}}}}"#).into(),
                 if_match: IfMatch::Any,
             }),
-            Asked::GetTwin { device } => Command::Twin(TwinCommand::Get { device: device_id(*device) }),
-            Asked::Register { device, value, create } => Command::Registry(RegistryCommand::Put {
+            Asked::GetTwin { device } => Command::Twin(TwinCommand::Get {
+                device: device_id(*device),
+            }),
+            Asked::Register {
+                device,
+                value,
+                create,
+            } => Command::Registry(RegistryCommand::Put {
                 device: device_id(*device),
                 body: format!(r#"{{"deviceId":"d{device}","statusReason":"{value}"}}"#).into(),
-                if_match: if *create { IfMatch::Absent } else { IfMatch::Any },
+                if_match: if *create {
+                    IfMatch::Absent
+                } else {
+                    IfMatch::Any
+                },
             }),
-            Asked::Unregister { device } => {
-                Command::Registry(RegistryCommand::Delete { device: device_id(*device), if_match: IfMatch::Any })
-            }
-            Asked::GetIdentity { device } => Command::Registry(RegistryCommand::Get { device: device_id(*device) }),
-            Asked::SendMessage { device, message, expiry } => {
-                let message = C2dMessage { message_id: format!("m{message}"), expiry: Some(*expiry), ..C2dMessage::default() };
-                Command::C2d(C2dCommand::Send { device: device_id(*device), message })
+            Asked::Unregister { device } => Command::Registry(RegistryCommand::Delete {
+                device: device_id(*device),
+                if_match: IfMatch::Any,
+            }),
+            Asked::GetIdentity { device } => Command::Registry(RegistryCommand::Get {
+                device: device_id(*device),
+            }),
+            Asked::SendMessage {
+                device,
+                message,
+                expiry,
+            } => {
+                let message = C2dMessage {
+                    message_id: format!("m{message}"),
+                    expiry: Some(*expiry),
+                    ..C2dMessage::default()
+                };
+                Command::C2d(C2dCommand::Send {
+                    device: device_id(*device),
+                    message,
+                })
             }
             Asked::LockMessages { device } => {
                 let audit = matches!(self.clients[index].kind, Kind::Auditor { .. });
-                let max = if audit { 100 } else { self.clients[index].rng.range(1, 4) as usize };
+                let max = if audit {
+                    100
+                } else {
+                    self.clients[index].rng.range(1, 4) as usize
+                };
                 let lock_ms = self.clients[index].rng.range(1000, 3000);
-                Command::C2d(C2dCommand::Lock { device: device_id(*device), max, owner: LockOwner::Http, lock_ms })
+                Command::C2d(C2dCommand::Lock {
+                    device: device_id(*device),
+                    max,
+                    owner: LockOwner::Http,
+                    lock_ms,
+                })
             }
             Asked::CompleteMessage { device, .. } | Asked::AbandonMessage { device, .. } => {
                 let lock_token = match &self.clients[index].kind {
-                    Kind::MessageDevice { held, .. } => held.front().map(|(_, token)| token.clone()).unwrap_or_default(),
+                    Kind::MessageDevice { held, .. } => held
+                        .front()
+                        .map(|(_, token)| token.clone())
+                        .unwrap_or_default(),
                     _ => String::new(),
                 };
                 let device = device_id(*device);
@@ -236,7 +396,12 @@ impl World {
                     self.founded();
                 }
             }
-            Kind::Sender { counter, attempt, generation, device } => match (asked, outcome) {
+            Kind::Sender {
+                counter,
+                attempt,
+                generation,
+                device,
+            } => match (asked, outcome) {
                 (Asked::Identify { .. }, Outcome::Acked(Got::Generation(found))) => {
                     self.generations.insert(*device, found.clone());
                     *generation = Some(found);
@@ -264,7 +429,13 @@ impl World {
                 (Asked::LockMessages { .. }, _) => {}
                 _ => drop(held.pop_front()),
             },
-            Kind::Consumer { consumer, at, stands, reads, .. } => match (asked, outcome) {
+            Kind::Consumer {
+                consumer,
+                at,
+                stands,
+                reads,
+                ..
+            } => match (asked, outcome) {
                 (Asked::GetOffset { .. }, Outcome::Acked(Got::Offset(next))) => {
                     *stands = Stands::At(next);
                     *reads = 0;
@@ -291,7 +462,10 @@ impl World {
                     pause = 0;
                 }
             }
-            Kind::TwinDevice { .. } | Kind::TwinService { .. } | Kind::Registrar { .. } | Kind::MessageService { .. } => {}
+            Kind::TwinDevice { .. }
+            | Kind::TwinService { .. }
+            | Kind::Registrar { .. }
+            | Kind::MessageService { .. } => {}
         }
         if let Some((consumer, at, next)) = positioned {
             self.record(Entry::Positioned { consumer, at, next });
@@ -301,7 +475,11 @@ impl World {
 }
 
 pub fn group_of(consumer: u32) -> String {
-    if consumer == 0 { "$Default".into() } else { format!("group{consumer}") }
+    if consumer == 0 {
+        "$Default".into()
+    } else {
+        format!("group{consumer}")
+    }
 }
 
 fn device_of(asked: &Asked) -> u32 {

@@ -29,7 +29,21 @@ mod tests {
 
     #[test]
     fn a_clock_shows_true_time_but_for_its_offset_and_drift() {
-        assert_eq!(Clock { offset_ms: 0, drift_ppm: 0 }.at(5), UnixMillis(EPOCH_MS + 5));
-        assert_eq!(Clock { offset_ms: -3, drift_ppm: 1000 }.at(10_000), UnixMillis(EPOCH_MS + 10_007));
+        assert_eq!(
+            Clock {
+                offset_ms: 0,
+                drift_ppm: 0
+            }
+            .at(5),
+            UnixMillis(EPOCH_MS + 5)
+        );
+        assert_eq!(
+            Clock {
+                offset_ms: -3,
+                drift_ppm: 1000
+            }
+            .at(10_000),
+            UnixMillis(EPOCH_MS + 10_007)
+        );
     }
 }

@@ -17,32 +17,104 @@ pub type Life = u64;
 
 /// Something that happens at a moment of true time.
 pub enum Happening {
-    Turn { region: RegionId, life: Life },
+    Turn {
+        region: RegionId,
+        life: Life,
+    },
     /// A turn's commit is on disk: its outputs may leave.
-    Perform { region: RegionId, life: Life, outputs: Vec<Output<Ticket>> },
-    Tick { region: RegionId, life: Life },
-    Arrive { to: RegionId, link: u64, wire: Wire },
+    Perform {
+        region: RegionId,
+        life: Life,
+        outputs: Vec<Output<Ticket>>,
+    },
+    Tick {
+        region: RegionId,
+        life: Life,
+    },
+    Arrive {
+        to: RegionId,
+        link: u64,
+        wire: Wire,
+    },
     /// A region notices that its link broke or came up.
-    LinkNoticed { region: RegionId, link: u64, up: bool },
+    LinkNoticed {
+        region: RegionId,
+        link: u64,
+        up: bool,
+    },
     LinkMade,
-    CallTimedOut { region: RegionId, life: Life, call: CallId },
-    GatherTimedOut { region: RegionId, life: Life, gather: u64 },
-    LookAgain { region: RegionId, life: Life, op: OpId },
-    ParkingEnds { region: RegionId, life: Life, op: OpId },
-    Coordinate { region: RegionId, life: Life },
+    CallTimedOut {
+        region: RegionId,
+        life: Life,
+        call: CallId,
+    },
+    GatherTimedOut {
+        region: RegionId,
+        life: Life,
+        gather: u64,
+    },
+    LookAgain {
+        region: RegionId,
+        life: Life,
+        op: OpId,
+    },
+    ParkingEnds {
+        region: RegionId,
+        life: Life,
+        op: OpId,
+    },
+    Coordinate {
+        region: RegionId,
+        life: Life,
+    },
     /// The coordinator has slept, or its call is over.
-    DriverWakes { region: RegionId, life: Life, token: u64 },
-    Submitted { from: Submitter, command: Box<control::Command>, deadline: i64, id: String },
-    PlaneAnswers { to: Submitter, answer: Option<Box<control::Answer>>, index: u64 },
-    View { region: RegionId, life: Life, index: u64, state: Arc<State> },
-    Barrier { region: RegionId, life: Life, deadline: i64, then: AfterBarrier },
+    DriverWakes {
+        region: RegionId,
+        life: Life,
+        token: u64,
+    },
+    Submitted {
+        from: Submitter,
+        command: Box<control::Command>,
+        deadline: i64,
+        id: String,
+    },
+    PlaneAnswers {
+        to: Submitter,
+        answer: Option<Box<control::Answer>>,
+        index: u64,
+    },
+    View {
+        region: RegionId,
+        life: Life,
+        index: u64,
+        state: Arc<State>,
+    },
+    Barrier {
+        region: RegionId,
+        life: Life,
+        deadline: i64,
+        then: AfterBarrier,
+    },
     Elect,
-    Believe { region: RegionId, leads: bool },
-    WatchFences { region: RegionId, life: Life },
-    Start { region: RegionId },
-    Client { client: usize },
+    Believe {
+        region: RegionId,
+        leads: bool,
+    },
+    WatchFences {
+        region: RegionId,
+        life: Life,
+    },
+    Start {
+        region: RegionId,
+    },
+    Client {
+        client: usize,
+    },
     Operator,
-    Cancel { operation: String },
+    Cancel {
+        operation: String,
+    },
     Trouble(Trouble),
     Mend(Mend),
     Phase,
@@ -94,9 +166,20 @@ pub enum Mend {
 /// Who waits for the control plane's answer.
 #[derive(Clone, Debug)]
 pub enum Submitter {
-    Driver { region: RegionId, life: Life, token: u64 },
-    Operator { region: RegionId, life: Life, operation: String },
-    Nobody { region: RegionId, life: Life },
+    Driver {
+        region: RegionId,
+        life: Life,
+        token: u64,
+    },
+    Operator {
+        region: RegionId,
+        life: Life,
+        operation: String,
+    },
+    Nobody {
+        region: RegionId,
+        life: Life,
+    },
 }
 
 impl Submitter {
@@ -114,7 +197,12 @@ pub enum AfterBarrier {
     /// It starts, and learns its roles.
     Trust,
     /// It obeys a fence, if that still stands.
-    Fence { asker: Asker, hub: HubId, epoch: Epoch, operation: String },
+    Fence {
+        asker: Asker,
+        hub: HubId,
+        epoch: Epoch,
+        operation: String,
+    },
     LiftFences,
 }
 
@@ -124,12 +212,28 @@ pub enum Asker {
     /// A request of this region's own gateway.
     Gateway(OpId),
     /// A call of the other region; `op`: the client's question behind it.
-    Remote { call: CallId, link: u64, op: Option<OpId>, announce: Option<(HubId, Epoch)> },
+    Remote {
+        call: CallId,
+        link: u64,
+        op: Option<OpId>,
+        announce: Option<(HubId, Epoch)>,
+    },
     /// This region's own coordinator asked this region.
-    Step { call: CallId, announce: Option<(HubId, Epoch)> },
-    Facts { to: FactsFor },
-    Fences { hub: HubId, epoch: Epoch },
-    Lift { hub: HubId, epoch: Epoch },
+    Step {
+        call: CallId,
+        announce: Option<(HubId, Epoch)>,
+    },
+    Facts {
+        to: FactsFor,
+    },
+    Fences {
+        hub: HubId,
+        epoch: Epoch,
+    },
+    Lift {
+        hub: HubId,
+        epoch: Epoch,
+    },
     Nobody,
 }
 
@@ -143,9 +247,20 @@ pub enum FactsFor {
 /// What travels on a link.
 pub enum Wire {
     Engine(Message),
-    Call { call: CallId, op: Option<OpId>, body: Asking },
-    Return { call: CallId, body: Returned },
-    Route { hub: HubId, epoch: Epoch, primary: RegionName },
+    Call {
+        call: CallId,
+        op: Option<OpId>,
+        body: Asking,
+    },
+    Return {
+        call: CallId,
+        body: Returned,
+    },
+    Route {
+        hub: HubId,
+        epoch: Epoch,
+        primary: RegionName,
+    },
 }
 
 impl Wire {
@@ -162,7 +277,10 @@ impl Wire {
 /// The body of a call: one of the regions' own, or a read of events (whose real form needs the asynchronous runtime).
 pub enum Asking {
     Call(Box<Call>),
-    Read { at: PartitionKey, from: Option<Sequence> },
+    Read {
+        at: PartitionKey,
+        from: Option<Sequence>,
+    },
 }
 
 pub enum Returned {

@@ -11,7 +11,14 @@ impl World {
     /// What a message on the link becomes.
     pub(super) fn faulty_message(&mut self, message: Message) -> Message {
         match (self.fault, message) {
-            (Some(Fault::DropRecordWhileCopying), Message::LogPage { at, id, mut records }) if records.len() > 1 => {
+            (
+                Some(Fault::DropRecordWhileCopying),
+                Message::LogPage {
+                    at,
+                    id,
+                    mut records,
+                },
+            ) if records.len() > 1 => {
                 records.remove(0);
                 Message::LogPage { at, id, records }
             }
@@ -22,15 +29,29 @@ impl World {
     /// What a client is told instead of the truth.
     pub(super) fn faulty_answer(&mut self, op: OpId, got: Got) -> Got {
         let Some(fault) = self.fault else { return got };
-        let Some(asked) = self.ops.get(&op).map(|open| open.asked.clone()) else { return got };
+        let Some(asked) = self.ops.get(&op).map(|open| open.asked.clone()) else {
+            return got;
+        };
         match (fault, asked, got) {
             (Fault::OldTwin, Asked::GetTwin { device }, Got::Twin(seen)) => {
-                let old = self.old_twins.entry(device).or_insert_with(|| seen.clone()).clone();
+                let old = self
+                    .old_twins
+                    .entry(device)
+                    .or_insert_with(|| seen.clone())
+                    .clone();
                 Got::Twin(if self.rng.chance(20) { old } else { seen })
             }
-            (Fault::DeliverExpired | Fault::DeliverCompleted, Asked::LockMessages { .. }, Got::Messages(mut messages)) => {
+            (
+                Fault::DeliverExpired | Fault::DeliverCompleted,
+                Asked::LockMessages { .. },
+                Got::Messages(mut messages),
+            ) => {
                 let now = super::clock::EPOCH_MS + self.now;
-                let again = self.delivered.iter().find(|old| fault == Fault::DeliverCompleted || old.expiry.0 < now - 2000).cloned();
+                let again = self
+                    .delivered
+                    .iter()
+                    .find(|old| fault == Fault::DeliverCompleted || old.expiry.0 < now - 2000)
+                    .cloned();
                 self.delivered.extend(messages.iter().cloned());
                 messages.extend(again);
                 Got::Messages(messages)
@@ -46,9 +67,24 @@ impl World {
     /// An entry as it is recorded.
     pub(super) fn faulty_entry(&self, entry: Entry) -> Entry {
         match (self.fault, entry) {
-            (Some(Fault::RenameEvent), Entry::Logged { region: 1, at, sequence: Sequence(n), epoch, mut event }) if n % 13 == 5 => {
+            (
+                Some(Fault::RenameEvent),
+                Entry::Logged {
+                    region: 1,
+                    at,
+                    sequence: Sequence(n),
+                    epoch,
+                    mut event,
+                },
+            ) if n % 13 == 5 => {
                 event.counter += 1;
-                Entry::Logged { region: 1, at, sequence: Sequence(n), epoch, event }
+                Entry::Logged {
+                    region: 1,
+                    at,
+                    sequence: Sequence(n),
+                    epoch,
+                    event,
+                }
             }
             (_, entry) => entry,
         }
@@ -61,7 +97,13 @@ impl World {
         }
         let at = self.partitions[0];
         let entry = (b"zz".to_vec().into(), Some(b"not there".to_vec().into()));
-        let commit = PartitionCommit { state: vec![entry], ..PartitionCommit::default() };
-        self.regions[1].store.commit(vec![(at, commit)]).expect("the disk was healed");
+        let commit = PartitionCommit {
+            state: vec![entry],
+            ..PartitionCommit::default()
+        };
+        self.regions[1]
+            .store
+            .commit(vec![(at, commit)])
+            .expect("the disk was healed");
     }
 }

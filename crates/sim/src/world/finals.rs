@@ -12,7 +12,11 @@ impl World {
     pub(super) fn finals(&self) -> Finals {
         let mut partitions = Vec::new();
         for region in 0..2 {
-            partitions.extend(self.partitions.iter().filter_map(|at| self.final_partition(region, *at)));
+            partitions.extend(
+                self.partitions
+                    .iter()
+                    .filter_map(|at| self.final_partition(region, *at)),
+            );
         }
         Finals {
             partitions,
@@ -64,7 +68,11 @@ impl World {
 
     fn final_operations(&self) -> Vec<FinalOperation> {
         let when = |wanted: &dyn Fn(&Entry) -> bool| -> Option<Millis> {
-            self.history.entries.iter().find(|(_, entry)| wanted(entry)).map(|(at, _)| *at)
+            self.history
+                .entries
+                .iter()
+                .find(|(_, entry)| wanted(entry))
+                .map(|(at, _)| *at)
         };
         let operations = self.plane.state.operations.values();
         operations
@@ -75,8 +83,12 @@ impl World {
                 legal_next: op.legal_next(),
                 status: op.status,
                 pause_ms: op.pause_ms(),
-                asked: when(&|entry| matches!(entry, Entry::Asked { operation } if *operation == op.id)),
-                ended: when(&|entry| matches!(entry, Entry::Ended { operation, .. } if *operation == op.id)),
+                asked: when(
+                    &|entry| matches!(entry, Entry::Asked { operation } if *operation == op.id),
+                ),
+                ended: when(
+                    &|entry| matches!(entry, Entry::Ended { operation, .. } if *operation == op.id),
+                ),
             })
             .collect()
     }
@@ -84,8 +96,15 @@ impl World {
     /// Both regions hold the same, and are told so.
     pub(super) fn in_step(&self) -> bool {
         self.partitions.iter().all(|at| {
-            let head = |region: usize| self.regions[region].process.as_ref().and_then(|process| process.engine.head(*at));
-            let (Some(one), Some(two)) = (head(0), head(1)) else { return false };
+            let head = |region: usize| {
+                self.regions[region]
+                    .process
+                    .as_ref()
+                    .and_then(|process| process.engine.head(*at))
+            };
+            let (Some(one), Some(two)) = (head(0), head(1)) else {
+                return false;
+            };
             (one.lsn, one.crc, one.chain, one.state) == (two.lsn, two.crc, two.chain, two.state)
         })
     }
@@ -98,7 +117,9 @@ fn stored_digest(store: &dyn Store, at: PartitionKey) -> Result<u128, StoreError
     let mut after = None;
     loop {
         let page = snapshot.state_page(after.as_deref(), 1 << 20)?;
-        let Some((last, _)) = page.last() else { return Ok(sum.0) };
+        let Some((last, _)) = page.last() else {
+            return Ok(sum.0);
+        };
         after = Some(last.clone());
         for (key, value) in &page {
             sum.change(key, None, Some(value));

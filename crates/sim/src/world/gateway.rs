@@ -4,8 +4,8 @@ use super::World;
 use super::event::{Asker, Asking, Happening, Waiting, Wire};
 use super::reading::Page;
 use crate::history::{Asked, Entry, Got, OpId, Outcome, RegionId};
-use hub::command::{ConsumerCommand, RegistryCommand, TwinCommand};
 use hub::Command;
+use hub::command::{ConsumerCommand, RegistryCommand, TwinCommand};
 use region::engine::{Answer, Refusal};
 use region::peer::Call;
 use std::sync::Arc;
@@ -48,13 +48,33 @@ pub struct Open {
 
 impl World {
     /// A client asks this region's gateway, which is up and knows its roles.
-    pub(super) fn request(&mut self, client: usize, region: RegionId, at: PartitionKey, asked: Asked, payload: Payload) -> OpId {
+    pub(super) fn request(
+        &mut self,
+        client: usize,
+        region: RegionId,
+        at: PartitionKey,
+        asked: Asked,
+        payload: Payload,
+    ) -> OpId {
         self.op_ids += 1;
         let op = self.op_ids;
-        self.record(Entry::Invoked { op, client, asked: asked.clone() });
+        self.record(Entry::Invoked {
+            op,
+            client,
+            asked: asked.clone(),
+        });
         self.ops.insert(op, Open { client, at, asked });
-        let request = Request { at, payload, parked: false, was_parked: false, in_flight: false, maybe_done: false };
-        let process = self.process(region).expect("clients ask regions that are up");
+        let request = Request {
+            at,
+            payload,
+            parked: false,
+            was_parked: false,
+            in_flight: false,
+            maybe_done: false,
+        };
+        let process = self
+            .process(region)
+            .expect("clients ask regions that are up");
         process.requests.insert(op, request);
         self.attempt(region, op);
         op
@@ -62,15 +82,23 @@ impl World {
 
     fn attempt(&mut self, region: RegionId, op: OpId) {
         let me = self.regions[region].name.clone();
-        let Some(process) = self.process(region) else { return };
-        let Some(route) = process.route.clone() else { return self.finish_request(region, op, Outcome::NotDone) };
-        let Some(request) = process.requests.get_mut(&op) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(route) = process.route.clone() else {
+            return self.finish_request(region, op, Outcome::NotDone);
+        };
+        let Some(request) = process.requests.get_mut(&op) else {
+            return;
+        };
         request.parked = false;
         request.in_flight = true;
         let (at, payload) = (request.at, request.payload.clone());
         if route.primary == me {
             match payload {
-                Payload::Command(command) => self.command_arrives(region, Asker::Gateway(op), at, command),
+                Payload::Command(command) => {
+                    self.command_arrives(region, Asker::Gateway(op), at, command)
+                }
                 Payload::Read(from) => {
                     let page = self.read_events(region, at, from);
                     self.events_answered_request(region, op, page);
@@ -79,25 +107,54 @@ impl World {
             return;
         }
         let body = match payload {
-            Payload::Command(command) => Asking::Call(Box::new(Call::Command { at, command: Command::clone(&command) })),
+            Payload::Command(command) => Asking::Call(Box::new(Call::Command {
+                at,
+                command: Command::clone(&command),
+            })),
             Payload::Read(from) => Asking::Read { at, from },
         };
         let call = self.new_call();
-        if !self.send(region, Wire::Call { call, op: Some(op), body }) {
+        if !self.send(
+            region,
+            Wire::Call {
+                call,
+                op: Some(op),
+                body,
+            },
+        ) {
             return self.park(region, op);
         }
         let life = self.regions[region].life;
-        self.process(region).expect("it sends").calls.insert(call, Waiting::Gateway(op));
-        self.after(REMOTE_TIMEOUT_MS, Happening::CallTimedOut { region, life, call });
+        self.process(region)
+            .expect("it sends")
+            .calls
+            .insert(call, Waiting::Gateway(op));
+        self.after(
+            REMOTE_TIMEOUT_MS,
+            Happening::CallTimedOut { region, life, call },
+        );
     }
 
-    pub(super) fn engine_answered_request(&mut self, region: RegionId, op: OpId, result: Result<Answer, Refusal>) {
-        let Some(request) = self.process(region).and_then(|process| process.requests.get_mut(&op)) else { return };
+    pub(super) fn engine_answered_request(
+        &mut self,
+        region: RegionId,
+        op: OpId,
+        result: Result<Answer, Refusal>,
+    ) {
+        let Some(request) = self
+            .process(region)
+            .and_then(|process| process.requests.get_mut(&op))
+        else {
+            return;
+        };
         request.in_flight = false;
-        let repeatable = matches!(&request.payload, Payload::Command(command) if repeatable(command));
+        let repeatable =
+            matches!(&request.payload, Payload::Command(command) if repeatable(command));
         match result {
             Ok(Answer::Reply(reply)) => {
-                let Some(open) = self.ops.get(&op) else { return };
+                let Some(open) = self.ops.get(&op) else {
+                    return;
+                };
                 let outcome = match super::replies::got(&open.asked, reply) {
                     Some(got) => Outcome::Acked(self.faulty_answer(op, got)),
                     None => Outcome::Unknown,
@@ -105,7 +162,9 @@ impl World {
                 self.finish_request(region, op, outcome);
             }
             Ok(_) | Err(Refusal::Step(_)) => self.finish_request(region, op, Outcome::Unknown),
-            Err(Refusal::Reject(reject)) => self.finish_request(region, op, Outcome::Rejected(reject.code)),
+            Err(Refusal::Reject(reject)) => {
+                self.finish_request(region, op, Outcome::Rejected(reject.code))
+            }
             Err(Refusal::NotPrimary { .. } | Refusal::FailingOver) => self.park(region, op),
             Err(Refusal::Unavailable(_)) => self.not_done(region, op),
             Err(Refusal::OutcomeUnknown(_)) if repeatable => self.park_unknown(region, op),
@@ -113,10 +172,18 @@ impl World {
         }
     }
 
-    pub(super) fn events_answered_request(&mut self, region: RegionId, op: OpId, page: Result<Page, String>) {
+    pub(super) fn events_answered_request(
+        &mut self,
+        region: RegionId,
+        op: OpId,
+        page: Result<Page, String>,
+    ) {
         match page {
             Ok(page) => {
-                let got = Got::Events { events: page.events, next: page.next };
+                let got = Got::Events {
+                    events: page.events,
+                    next: page.next,
+                };
                 let got = self.faulty_answer(op, got);
                 self.finish_request(region, op, Outcome::Acked(got));
             }
@@ -126,17 +193,27 @@ impl World {
 
     /// The link broke under a call, or it took too long.
     pub(super) fn link_failed_request(&mut self, region: RegionId, op: OpId) {
-        let Some(request) = self.process(region).and_then(|process| process.requests.get_mut(&op)) else { return };
+        let Some(request) = self
+            .process(region)
+            .and_then(|process| process.requests.get_mut(&op))
+        else {
+            return;
+        };
         request.in_flight = false;
         match &request.payload {
-            Payload::Command(command) if !repeatable(command) => self.finish_request(region, op, Outcome::Unknown),
+            Payload::Command(command) if !repeatable(command) => {
+                self.finish_request(region, op, Outcome::Unknown)
+            }
             Payload::Command(_) => self.park_unknown(region, op),
             Payload::Read(_) => self.park(region, op),
         }
     }
 
     fn park_unknown(&mut self, region: RegionId, op: OpId) {
-        if let Some(request) = self.process(region).and_then(|process| process.requests.get_mut(&op)) {
+        if let Some(request) = self
+            .process(region)
+            .and_then(|process| process.requests.get_mut(&op))
+        {
             request.maybe_done = true;
         }
         self.park(region, op);
@@ -144,27 +221,42 @@ impl World {
 
     fn park(&mut self, region: RegionId, op: OpId) {
         let life = self.regions[region].life;
-        let Some(process) = self.process(region) else { return };
-        let Some(request) = process.requests.get_mut(&op) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(request) = process.requests.get_mut(&op) else {
+            return;
+        };
         request.in_flight = false;
         request.parked = true;
         let first = !std::mem::replace(&mut request.was_parked, true);
         process.parked += u64::from(first);
         if first {
-            self.after(limits::PARK_MS_MAX as i64, Happening::ParkingEnds { region, life, op });
+            self.after(
+                limits::PARK_MS_MAX as i64,
+                Happening::ParkingEnds { region, life, op },
+            );
         }
         self.after(LOOK_AGAIN_MS, Happening::LookAgain { region, life, op });
     }
 
     pub(super) fn look_again(&mut self, region: RegionId, life: u64, op: OpId) {
-        let Some(process) = self.living(region, life) else { return };
-        if process.requests.get(&op).is_some_and(|request| request.parked) {
+        let Some(process) = self.living(region, life) else {
+            return;
+        };
+        if process
+            .requests
+            .get(&op)
+            .is_some_and(|request| request.parked)
+        {
             self.attempt(region, op);
         }
     }
 
     pub(super) fn parking_ends(&mut self, region: RegionId, life: u64, op: OpId) {
-        let Some(process) = self.living(region, life) else { return };
+        let Some(process) = self.living(region, life) else {
+            return;
+        };
         match process.requests.get(&op) {
             Some(request) if request.parked => self.not_done(region, op),
             // An attempt that is under way is waited for.
@@ -175,21 +267,38 @@ impl World {
 
     /// Routes changed: everybody who waits tries again at once.
     pub(super) fn wake_parked(&mut self, region: RegionId) {
-        let Some(process) = self.process(region) else { return };
-        let parked: Vec<OpId> = process.requests.iter().filter(|(_, r)| r.parked).map(|(op, _)| *op).collect();
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let parked: Vec<OpId> = process
+            .requests
+            .iter()
+            .filter(|(_, r)| r.parked)
+            .map(|(op, _)| *op)
+            .collect();
         for op in parked {
             self.attempt(region, op);
         }
     }
 
     fn not_done(&mut self, region: RegionId, op: OpId) {
-        let request = self.process(region).and_then(|process| process.requests.get(&op));
-        let outcome = if request.is_some_and(|request| request.maybe_done) { Outcome::Unknown } else { Outcome::NotDone };
+        let request = self
+            .process(region)
+            .and_then(|process| process.requests.get(&op));
+        let outcome = if request.is_some_and(|request| request.maybe_done) {
+            Outcome::Unknown
+        } else {
+            Outcome::NotDone
+        };
         self.finish_request(region, op, outcome);
     }
 
     fn finish_request(&mut self, region: RegionId, op: OpId, outcome: Outcome) {
-        if self.process(region).and_then(|process| process.requests.remove(&op)).is_some() {
+        if self
+            .process(region)
+            .and_then(|process| process.requests.remove(&op))
+            .is_some()
+        {
             self.completed(op, outcome);
         }
     }
@@ -200,8 +309,13 @@ impl World {
     }
 
     fn completed(&mut self, op: OpId, outcome: Outcome) {
-        let Some(open) = self.ops.remove(&op) else { return };
-        self.record(Entry::Completed { op, outcome: outcome.clone() });
+        let Some(open) = self.ops.remove(&op) else {
+            return;
+        };
+        self.record(Entry::Completed {
+            op,
+            outcome: outcome.clone(),
+        });
         self.client_answered(open.client, open.asked, outcome);
     }
 }
@@ -210,11 +324,23 @@ impl World {
 fn repeatable(command: &Command) -> bool {
     match command {
         Command::Registry(command) => {
-            matches!(command, RegistryCommand::Get { .. } | RegistryCommand::List { .. } | RegistryCommand::Statistics)
+            matches!(
+                command,
+                RegistryCommand::Get { .. }
+                    | RegistryCommand::List { .. }
+                    | RegistryCommand::Statistics
+            )
         }
         Command::Session(_) => true,
-        Command::Twin(command) => matches!(command, TwinCommand::Get { .. } | TwinCommand::DeviceGet { .. }),
-        Command::Consumer(ConsumerCommand::Get { .. } | ConsumerCommand::Commit { .. } | ConsumerCommand::Forget { .. }) => true,
+        Command::Twin(command) => matches!(
+            command,
+            TwinCommand::Get { .. } | TwinCommand::DeviceGet { .. }
+        ),
+        Command::Consumer(
+            ConsumerCommand::Get { .. }
+            | ConsumerCommand::Commit { .. }
+            | ConsumerCommand::Forget { .. },
+        ) => true,
         Command::Telemetry(_) | Command::C2d(_) | Command::Feedback(_) => false,
     }
 }

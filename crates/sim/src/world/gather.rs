@@ -21,23 +21,56 @@ pub enum Gathered {
 
 impl World {
     /// Asks regions for their facts; when all have answered, or in `timeout_ms`, it goes on.
-    pub(super) fn gather(&mut self, region: RegionId, hub: HubId, whom: &[RegionId], timeout_ms: i64, then: Gathered) {
+    pub(super) fn gather(
+        &mut self,
+        region: RegionId,
+        hub: HubId,
+        whom: &[RegionId],
+        timeout_ms: i64,
+        then: Gathered,
+    ) {
         let life = self.regions[region].life;
         let asked = self.regions[region].clock.at(self.now);
         self.gathers += 1;
         let gather = self.gathers;
-        let Some(process) = self.process(region) else { return };
-        process.gathers.insert(gather, Gathering { asked, found: vec![None; whom.len()], then });
-        self.after(timeout_ms, Happening::GatherTimedOut { region, life, gather });
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        process.gathers.insert(
+            gather,
+            Gathering {
+                asked,
+                found: vec![None; whom.len()],
+                then,
+            },
+        );
+        self.after(
+            timeout_ms,
+            Happening::GatherTimedOut {
+                region,
+                life,
+                gather,
+            },
+        );
         for (slot, of) in whom.iter().enumerate() {
             if *of == region {
                 let to = FactsFor::Gather { gather, slot };
-                self.ask(region, Asker::Facts { to }, |reply| Input::Facts { hub, reply });
+                self.ask(region, Asker::Facts { to }, |reply| Input::Facts {
+                    hub,
+                    reply,
+                });
                 continue;
             }
             let call = self.new_call();
             let body = Asking::Call(Box::new(Call::Facts { hub }));
-            if self.send(region, Wire::Call { call, op: None, body }) {
+            if self.send(
+                region,
+                Wire::Call {
+                    call,
+                    op: None,
+                    body,
+                },
+            ) {
                 if let Some(process) = self.process(region) {
                     process.calls.insert(call, Waiting::Facts { gather, slot });
                 }
@@ -52,15 +85,31 @@ impl World {
             FactsFor::Gather { gather, slot } => self.fact_found(region, gather, slot, Some(facts)),
             FactsFor::Remote { call, link } => {
                 if self.link.known[region] == Some(link) {
-                    self.send(region, Wire::Return { call, body: Returned::Facts(Box::new(facts)) });
+                    self.send(
+                        region,
+                        Wire::Return {
+                            call,
+                            body: Returned::Facts(Box::new(facts)),
+                        },
+                    );
                 }
             }
         }
     }
 
-    pub(super) fn fact_found(&mut self, region: RegionId, gather: u64, slot: usize, facts: Option<Facts>) {
-        let Some(process) = self.process(region) else { return };
-        let Some(gathering) = process.gathers.get_mut(&gather) else { return };
+    pub(super) fn fact_found(
+        &mut self,
+        region: RegionId,
+        gather: u64,
+        slot: usize,
+        facts: Option<Facts>,
+    ) {
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(gathering) = process.gathers.get_mut(&gather) else {
+            return;
+        };
         gathering.found[slot].get_or_insert(facts);
         if gathering.found.iter().all(Option::is_some) {
             self.gathered(region, gather);
@@ -69,19 +118,31 @@ impl World {
 
     /// All have answered, or the time is over.
     pub(super) fn gathered(&mut self, region: RegionId, gather: u64) {
-        let Some(process) = self.process(region) else { return };
-        let Some(Gathering { asked, found, then }) = process.gathers.remove(&gather) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(Gathering { asked, found, then }) = process.gathers.remove(&gather) else {
+            return;
+        };
         let found: Vec<Option<Facts>> = found.into_iter().map(Option::flatten).collect();
         match then {
             Gathered::Driver { token } => self.driver_has_facts(region, token, asked, found),
-            Gathered::DryRun { operation } => self.dry_run_has_facts(region, operation, asked, found),
+            Gathered::DryRun { operation } => {
+                self.dry_run_has_facts(region, operation, asked, found)
+            }
         }
     }
 
     /// This region's word on itself. As `Region::facts`.
-    pub(super) fn facts_of(&self, region: RegionId, partitions: Vec<engine::PartitionFacts>) -> Facts {
+    pub(super) fn facts_of(
+        &self,
+        region: RegionId,
+        partitions: Vec<engine::PartitionFacts>,
+    ) -> Facts {
         let place = &self.regions[region];
-        let Some(process) = &place.process else { return Facts::default() };
+        let Some(process) = &place.process else {
+            return Facts::default();
+        };
         let space = place.store.space().unwrap_or_default();
         let up = self.link.known[region].is_some();
         let rtt = up.then_some((self.link.delay_ms * 2 + self.link.jitter_ms) as f64);
@@ -91,7 +152,11 @@ impl World {
             now: place.clock.at(self.now),
             uptime_ms: (self.now - place.started) as u64,
             roles_trusted: process.trusted,
-            store_trouble: process.engine.stats.disk_full.then(|| "the disk is full".into()),
+            store_trouble: process
+                .engine
+                .stats
+                .disk_full
+                .then(|| "the disk is full".into()),
             disk_free: space.free,
             disk_used: space.used,
             queue_depth: process.inbox.len() as u64,
@@ -103,7 +168,10 @@ impl World {
             parked: process.parked,
             gateway_listening: true,
             links: vec![(self.regions[1 - region].name.to_string(), up, rtt)],
-            control_leader: self.plane.leader.map(|leader| self.regions[leader].name.to_string()),
+            control_leader: self
+                .plane
+                .leader
+                .map(|leader| self.regions[leader].name.to_string()),
             control_applied: process.view_index,
             partitions,
         }
@@ -121,12 +189,25 @@ impl World {
         let process = self.regions[region].process.as_ref()?;
         let now = self.regions[region].clock.at(self.now);
         let middle = asked.plus(now.since(asked) / 2);
-        let other = if *to == hub.primary { hub.secondary().unwrap_or(to) } else { to };
-        let primary = found.first()?.as_ref().and_then(|facts| of_region(facts, other, middle));
-        let secondary = found.get(1)?.as_ref().and_then(|facts| of_region(facts, &hub.primary, middle));
+        let other = if *to == hub.primary {
+            hub.secondary().unwrap_or(to)
+        } else {
+            to
+        };
+        let primary = found
+            .first()?
+            .as_ref()
+            .and_then(|facts| of_region(facts, other, middle));
+        let secondary = found
+            .get(1)?
+            .as_ref()
+            .and_then(|facts| of_region(facts, &hub.primary, middle));
         let link_up = self.link.known[region].is_some();
         let control = ControlFacts {
-            leader: self.plane.leader.map(|leader| self.regions[leader].name.to_string()),
+            leader: self
+                .plane
+                .leader
+                .map(|leader| self.regions[leader].name.to_string()),
             voters: 3,
             voters_up: 2 + u32::from(link_up),
             applied: process.view_index,
@@ -134,7 +215,16 @@ impl World {
         };
         // The control plane's time, where it is later: its own rules are judged by it.
         let now = now.max(process.view.time);
-        Some(evaluate(&process.view, hub, to, false, primary.as_ref(), secondary.as_ref(), &control, now))
+        Some(evaluate(
+            &process.view,
+            hub,
+            to,
+            false,
+            primary.as_ref(),
+            secondary.as_ref(),
+            &control,
+            now,
+        ))
     }
 }
 
@@ -165,7 +255,11 @@ fn of_region(facts: &Facts, other: &RegionName, middle: UnixMillis) -> Option<Re
 fn of_partition(facts: &engine::PartitionFacts) -> PartitionFacts {
     PartitionFacts {
         partition: facts.partition,
-        role: if facts.primary { Role::Primary } else { Role::Secondary },
+        role: if facts.primary {
+            Role::Primary
+        } else {
+            Role::Secondary
+        },
         epoch: facts.epoch,
         lsn: facts.lsn,
         digest: Some(facts.state.clone()),

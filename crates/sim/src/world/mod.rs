@@ -108,7 +108,8 @@ const HAPPENED_MAX: u64 = 2_000_000;
 impl World {
     pub(super) fn at(&mut self, at: i64, happening: Happening) {
         self.queued += 1;
-        self.queue.insert((at.max(self.now), self.queued), happening);
+        self.queue
+            .insert((at.max(self.now), self.queued), happening);
     }
 
     pub(super) fn after(&mut self, millis: i64, happening: Happening) {
@@ -116,7 +117,11 @@ impl World {
     }
 
     pub(super) fn record(&mut self, entry: Entry) {
-        let entry = if self.fault.is_some() { self.faulty_entry(entry) } else { entry };
+        let entry = if self.fault.is_some() {
+            self.faulty_entry(entry)
+        } else {
+            entry
+        };
         self.hash.add((self.now, &entry));
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>7} {entry:?}", self.now));
@@ -130,14 +135,20 @@ impl World {
     }
 
     pub(super) fn note_clock_error(&mut self) {
-        let worst = self.regions.iter().map(|region| region.clock.error(self.now).abs()).max();
+        let worst = self
+            .regions
+            .iter()
+            .map(|region| region.clock.error(self.now).abs())
+            .max();
         self.clock_error_ms = self.clock_error_ms.max(worst.unwrap_or(0));
     }
 
     /// Lets everything happen that follows from the seed.
     pub fn run(mut self) -> Run {
         while self.phase != Phase::Over && self.happened < HAPPENED_MAX {
-            let Some(((at, _), happening)) = self.queue.pop_first() else { break };
+            let Some(((at, _), happening)) = self.queue.pop_first() else {
+                break;
+            };
             self.now = at;
             self.happened += 1;
             self.hash.add((at, happening.kind()));
@@ -145,13 +156,22 @@ impl World {
         }
         self.note_clock_error();
         self.history.finals = self.finals();
-        Run { history: self.history, trace_hash: std::hash::Hasher::finish(&self.hash), happened: self.happened, lines: self.lines.unwrap_or_default() }
+        Run {
+            history: self.history,
+            trace_hash: std::hash::Hasher::finish(&self.hash),
+            happened: self.happened,
+            lines: self.lines.unwrap_or_default(),
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Turn { region, life } => self.turn(region, life),
-            Happening::Perform { region, life, outputs } => self.perform(region, life, outputs),
+            Happening::Perform {
+                region,
+                life,
+                outputs,
+            } => self.perform(region, life, outputs),
             Happening::Tick { region, life } => self.tick(region, life),
             Happening::Arrive { to, link, wire } => self.arrive(to, link, wire),
             Happening::LinkNoticed { region, link, up } => self.link_noticed(region, link, up),
@@ -161,7 +181,11 @@ impl World {
                     self.call_failed(region, call, "timed out");
                 }
             }
-            Happening::GatherTimedOut { region, life, gather } => {
+            Happening::GatherTimedOut {
+                region,
+                life,
+                gather,
+            } => {
                 if self.living(region, life).is_some() {
                     self.gathered(region, gather);
                 }
@@ -169,11 +193,30 @@ impl World {
             Happening::LookAgain { region, life, op } => self.look_again(region, life, op),
             Happening::ParkingEnds { region, life, op } => self.parking_ends(region, life, op),
             Happening::Coordinate { region, life } => self.coordinate(region, life),
-            Happening::DriverWakes { region, life, token } => self.driver_wakes(region, life, token),
-            Happening::Submitted { from, command, deadline, id } => self.submitted(from, command, deadline, id),
+            Happening::DriverWakes {
+                region,
+                life,
+                token,
+            } => self.driver_wakes(region, life, token),
+            Happening::Submitted {
+                from,
+                command,
+                deadline,
+                id,
+            } => self.submitted(from, command, deadline, id),
             Happening::PlaneAnswers { to, answer, index } => self.plane_answers(to, answer, index),
-            Happening::View { region, life, index, state } => self.view(region, life, index, state),
-            Happening::Barrier { region, life, deadline, then } => self.barrier_reached(region, life, deadline, then),
+            Happening::View {
+                region,
+                life,
+                index,
+                state,
+            } => self.view(region, life, index, state),
+            Happening::Barrier {
+                region,
+                life,
+                deadline,
+                then,
+            } => self.barrier_reached(region, life, deadline, then),
             Happening::Elect => self.elect(),
             Happening::Believe { region, leads } => self.believe(region, leads),
             Happening::WatchFences { region, life } => self.watch_fences(region, life),

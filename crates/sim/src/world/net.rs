@@ -28,7 +28,16 @@ pub struct Link {
 
 impl Link {
     pub fn new(delay_ms: i64, jitter_ms: i64) -> Self {
-        Link { number: 0, known: [None; 2], delay_ms, jitter_ms, last: [0; 2], stalled_until: [0; 2], afterwards: [0; 2], cut_until: 0 }
+        Link {
+            number: 0,
+            known: [None; 2],
+            delay_ms,
+            jitter_ms,
+            last: [0; 2],
+            stalled_until: [0; 2],
+            afterwards: [0; 2],
+            cut_until: 0,
+        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -46,13 +55,24 @@ impl Link {
 impl World {
     /// Sends to the other region; false: the sender knows of no connection, nothing was sent.
     pub(super) fn send(&mut self, from: RegionId, wire: Wire) -> bool {
-        let Some(number) = self.link.known[from] else { return false };
+        let Some(number) = self.link.known[from] else {
+            return false;
+        };
         let to = 1 - from;
         let jitter = self.rng.range(0, self.link.jitter_ms);
-        let at = (self.now + self.link.delay_ms + jitter).max(self.link.last[to]).max(self.link.stalled_until[to]);
+        let at = (self.now + self.link.delay_ms + jitter)
+            .max(self.link.last[to])
+            .max(self.link.stalled_until[to]);
         if self.link.number == number {
             self.link.last[to] = at;
-            self.at(at, Happening::Arrive { to, link: number, wire });
+            self.at(
+                at,
+                Happening::Arrive {
+                    to,
+                    link: number,
+                    wire,
+                },
+            );
         }
         true
     }
@@ -69,7 +89,11 @@ impl World {
             }
             Wire::Call { call, op, body } => self.called(to, number, call, op, body),
             Wire::Return { call, body } => self.returned(to, call, body),
-            Wire::Route { hub, epoch, primary } => self.route_moved(to, hub, epoch, &primary),
+            Wire::Route {
+                hub,
+                epoch,
+                primary,
+            } => self.route_moved(to, hub, epoch, &primary),
         }
     }
 
@@ -84,13 +108,31 @@ impl World {
         self.disturbed();
         for region in 0..2 {
             // What was on its way may arrive in part.
-            let rest = if self.rng.chance(50) { 0 } else { self.rng.range(0, 200) };
+            let rest = if self.rng.chance(50) {
+                0
+            } else {
+                self.rng.range(0, 200)
+            };
             self.link.afterwards[region] = self.now + rest;
-            let late = if self.rng.chance(60) { self.rng.range(0, 60) } else { self.rng.range(0, SILENCE_MS_MAX) };
-            self.after(late, Happening::LinkNoticed { region, link: number, up: false });
+            let late = if self.rng.chance(60) {
+                self.rng.range(0, 60)
+            } else {
+                self.rng.range(0, SILENCE_MS_MAX)
+            };
+            self.after(
+                late,
+                Happening::LinkNoticed {
+                    region,
+                    link: number,
+                    up: false,
+                },
+            );
         }
         let again = self.rng.range(50, 1000);
-        self.at(self.link.cut_until.max(self.now + again), Happening::LinkMade);
+        self.at(
+            self.link.cut_until.max(self.now + again),
+            Happening::LinkMade,
+        );
     }
 
     /// A connection is made once both sides live and have noticed the end of the former one.
@@ -98,7 +140,9 @@ impl World {
         if self.link.is_up() {
             return;
         }
-        let ready = self.link.known == [None; 2] && self.now >= self.link.cut_until && self.regions.iter().all(|r| r.process.is_some());
+        let ready = self.link.known == [None; 2]
+            && self.now >= self.link.cut_until
+            && self.regions.iter().all(|r| r.process.is_some());
         if !ready {
             let again = self.rng.range(50, 300);
             self.after(again, Happening::LinkMade);
@@ -109,7 +153,14 @@ impl World {
         for region in 0..2 {
             let late = self.rng.range(0, self.link.delay_ms);
             self.link.known[region] = Some(self.link.number);
-            self.after(late, Happening::LinkNoticed { region, link: self.link.number, up: true });
+            self.after(
+                late,
+                Happening::LinkNoticed {
+                    region,
+                    link: self.link.number,
+                    up: true,
+                },
+            );
         }
         self.record(Entry::Trouble("the link is made".into()));
     }

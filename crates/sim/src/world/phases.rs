@@ -32,7 +32,9 @@ impl World {
     }
 
     fn next_trouble(&mut self) {
-        let Some((least, most)) = self.trouble_ms else { return };
+        let Some((least, most)) = self.trouble_ms else {
+            return;
+        };
         let mut at = self.now;
         while at < self.storm_until {
             at += self.rng.range(least, most);
@@ -59,7 +61,9 @@ impl World {
                 self.enter(Phase::Calm);
             }
             Phase::Calm if since >= CALM_MS => {
-                self.clients.iter_mut().for_each(|client| client.retired = true);
+                self.clients
+                    .iter_mut()
+                    .for_each(|client| client.retired = true);
                 self.enter(Phase::Draining);
             }
             Phase::Draining => self.look_at_draining(since),
@@ -93,24 +97,51 @@ impl World {
         let mut consumers = Vec::new();
         for client in &self.clients {
             match &client.kind {
-                Kind::TwinDevice { device, .. } => questions.push_back(Asked::GetTwin { device: *device }),
-                Kind::Registrar { device, .. } => questions.push_back(Asked::GetIdentity { device: *device }),
-                Kind::MessageDevice { device, .. } => questions.push_back(Asked::LockMessages { device: *device }),
+                Kind::TwinDevice { device, .. } => {
+                    questions.push_back(Asked::GetTwin { device: *device })
+                }
+                Kind::Registrar { device, .. } => {
+                    questions.push_back(Asked::GetIdentity { device: *device })
+                }
+                Kind::MessageDevice { device, .. } => {
+                    questions.push_back(Asked::LockMessages { device: *device })
+                }
                 Kind::Consumer { consumer, at, .. } => consumers.push((*consumer, *at)),
                 _ => {}
             }
         }
-        questions.extend(consumers.into_iter().map(|(consumer, at)| Asked::GetOffset { consumer, at }));
+        questions.extend(
+            consumers
+                .into_iter()
+                .map(|(consumer, at)| Asked::GetOffset { consumer, at }),
+        );
         // One event per partition shows that it takes writes again.
         for at in &self.partitions {
-            let known = |device: &&u32| types::partition_of(&device_id(**device), self.partitions.len() as u16) == at.partition;
+            let known = |device: &&u32| {
+                types::partition_of(&device_id(**device), self.partitions.len() as u16)
+                    == at.partition
+            };
             if let Some(device) = self.generations.keys().find(known) {
-                questions.push_back(Asked::Telemetry(EventId { device: *device, counter: AUDIT_COUNTER, attempt: 0 }));
+                questions.push_back(Asked::Telemetry(EventId {
+                    device: *device,
+                    counter: AUDIT_COUNTER,
+                    attempt: 0,
+                }));
             }
         }
         let gateway = self.rng.below(2) as usize;
         let rng = self.rng.fork();
-        self.clients.push(Client { gateway, rng, busy: false, pause_ms: (0, 5), kind: Kind::Auditor { questions, done: false }, retired: false });
+        self.clients.push(Client {
+            gateway,
+            rng,
+            busy: false,
+            pause_ms: (0, 5),
+            kind: Kind::Auditor {
+                questions,
+                done: false,
+            },
+            retired: false,
+        });
         let client = self.clients.len() - 1;
         self.after(0, Happening::Client { client });
     }

@@ -2,8 +2,8 @@
 //! `region::region` that follow it.
 
 use super::World;
-use super::event::{AfterBarrier, Asker, Happening, Life, Submitter};
 use super::clients::group_of;
+use super::event::{AfterBarrier, Asker, Happening, Life, Submitter};
 use super::gateway::Route;
 use crate::history::{Entry, RegionId};
 use control::failover::fence_stands;
@@ -36,14 +36,36 @@ impl World {
         let id = format!("r{}", self.submissions);
         let delay = self.rng.range(1, 2 * self.link.delay_ms + 5);
         let deadline = self.now + SUBMIT_MS_MAX;
-        self.after(delay, Happening::Submitted { from, command: Box::new(command), deadline, id });
+        self.after(
+            delay,
+            Happening::Submitted {
+                from,
+                command: Box::new(command),
+                deadline,
+                id,
+            },
+        );
     }
 
-    pub(super) fn submitted(&mut self, from: Submitter, command: Box<Command>, deadline: i64, id: String) {
+    pub(super) fn submitted(
+        &mut self,
+        from: Submitter,
+        command: Box<Command>,
+        deadline: i64,
+        id: String,
+    ) {
         let (region, _) = from.region();
         if !self.plane.reached_by(region) {
             if self.now < deadline {
-                self.after(50, Happening::Submitted { from, command, deadline, id });
+                self.after(
+                    50,
+                    Happening::Submitted {
+                        from,
+                        command,
+                        deadline,
+                        id,
+                    },
+                );
             } else {
                 self.plane_answers(from, None, 0);
             }
@@ -67,20 +89,43 @@ impl World {
         self.plane.index += 1;
         self.note_command(&request.command, &answer);
         self.spread();
-        let delay = if self.rng.chance(2) { 2000 } else { self.rng.range(0, self.link.delay_ms + 5) };
+        let delay = if self.rng.chance(2) {
+            2000
+        } else {
+            self.rng.range(0, self.link.delay_ms + 5)
+        };
         let lost = delay == 2000;
         let index = self.plane.index;
         let answer = (!lost).then(|| Box::new(answer));
-        self.after(delay, Happening::PlaneAnswers { to: from, answer, index });
+        self.after(
+            delay,
+            Happening::PlaneAnswers {
+                to: from,
+                answer,
+                index,
+            },
+        );
     }
 
     /// Every region's copy gets the new state in its own time.
     fn spread(&mut self) {
         for region in 0..2 {
             let life = self.regions[region].life;
-            let late = if self.rng.chance(5) { self.rng.range(200, 2000) } else { self.rng.range(1, 2 * self.link.delay_ms + 10) };
+            let late = if self.rng.chance(5) {
+                self.rng.range(200, 2000)
+            } else {
+                self.rng.range(1, 2 * self.link.delay_ms + 10)
+            };
             let (index, state) = (self.plane.index, self.plane.state.clone());
-            self.after(late, Happening::View { region, life, index, state });
+            self.after(
+                late,
+                Happening::View {
+                    region,
+                    life,
+                    index,
+                    state,
+                },
+            );
         }
     }
 
@@ -93,8 +138,12 @@ impl World {
             self.see_latest(region);
         }
         match to {
-            Submitter::Driver { token, .. } => self.driver_submitted(region, token, answer.map(|answer| *answer)),
-            Submitter::Operator { operation, .. } => self.failover_asked(&operation, answer.map(|answer| *answer)),
+            Submitter::Driver { token, .. } => {
+                self.driver_submitted(region, token, answer.map(|answer| *answer))
+            }
+            Submitter::Operator { operation, .. } => {
+                self.failover_asked(&operation, answer.map(|answer| *answer))
+            }
             Submitter::Nobody { .. } => {}
         }
     }
@@ -102,10 +151,20 @@ impl World {
     /// A copy of the control plane's state arrives, if the region can be reached.
     pub(super) fn view(&mut self, region: RegionId, life: Life, index: u64, state: Arc<State>) {
         if self.plane.cut[region] {
-            self.after(100, Happening::View { region, life, index, state });
+            self.after(
+                100,
+                Happening::View {
+                    region,
+                    life,
+                    index,
+                    state,
+                },
+            );
             return;
         }
-        let Some(process) = self.living(region, life) else { return };
+        let Some(process) = self.living(region, life) else {
+            return;
+        };
         if process.view_index >= index {
             return;
         }
@@ -117,18 +176,31 @@ impl World {
     }
 
     fn see_latest(&mut self, region: RegionId) {
-        let (life, index, state) = (self.regions[region].life, self.plane.index, self.plane.state.clone());
+        let (life, index, state) = (
+            self.regions[region].life,
+            self.plane.index,
+            self.plane.state.clone(),
+        );
         self.view(region, life, index, state);
     }
 
     /// Engine and routes learn what the copy says.
     fn roles_follow(&mut self, region: RegionId) {
         let me = self.regions[region].name.clone();
-        let Some(process) = self.process(region) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
         let roles = roles_of(&process.view, &me);
         if let Some(hub) = process.view.hub(super::HUB) {
-            let fresh = Route { primary: hub.primary.clone(), epoch: hub.epoch };
-            if process.route.as_ref().is_none_or(|known| known.epoch <= fresh.epoch) {
+            let fresh = Route {
+                primary: hub.primary.clone(),
+                epoch: hub.epoch,
+            };
+            if process
+                .route
+                .as_ref()
+                .is_none_or(|known| known.epoch <= fresh.epoch)
+            {
                 process.route = Some(fresh);
             }
         }
@@ -138,10 +210,23 @@ impl World {
         self.after(0, Happening::Coordinate { region, life });
     }
 
-    pub(super) fn route_moved(&mut self, region: RegionId, hub: HubId, epoch: Epoch, primary: &RegionName) {
-        let Some(process) = self.process(region) else { return };
+    pub(super) fn route_moved(
+        &mut self,
+        region: RegionId,
+        hub: HubId,
+        epoch: Epoch,
+        primary: &RegionName,
+    ) {
+        let Some(process) = self.process(region) else {
+            return;
+        };
         match &mut process.route {
-            Some(known) if hub == super::HUB && known.epoch < epoch => *known = Route { primary: primary.clone(), epoch },
+            Some(known) if hub == super::HUB && known.epoch < epoch => {
+                *known = Route {
+                    primary: primary.clone(),
+                    epoch,
+                }
+            }
             _ => {}
         }
         self.wake_parked(region);
@@ -151,10 +236,24 @@ impl World {
     pub(super) fn barrier(&mut self, region: RegionId, then: AfterBarrier) {
         let life = self.regions[region].life;
         let delay = self.rng.range(1, 2 * self.link.delay_ms + 5);
-        self.after(delay, Happening::Barrier { region, life, deadline: self.now + BARRIER_MS_MAX, then });
+        self.after(
+            delay,
+            Happening::Barrier {
+                region,
+                life,
+                deadline: self.now + BARRIER_MS_MAX,
+                then,
+            },
+        );
     }
 
-    pub(super) fn barrier_reached(&mut self, region: RegionId, life: Life, deadline: i64, then: AfterBarrier) {
+    pub(super) fn barrier_reached(
+        &mut self,
+        region: RegionId,
+        life: Life,
+        deadline: i64,
+        then: AfterBarrier,
+    ) {
         if self.living(region, life).is_none() {
             return;
         }
@@ -162,10 +261,22 @@ impl World {
             let late = self.now >= deadline && !matches!(then, AfterBarrier::Trust);
             match then {
                 AfterBarrier::Fence { asker, .. } if late => {
-                    self.answered(region, asker, Err(Refusal::Step("the control plane cannot be read".into())));
+                    self.answered(
+                        region,
+                        asker,
+                        Err(Refusal::Step("the control plane cannot be read".into())),
+                    );
                 }
                 AfterBarrier::LiftFences if late => {}
-                then => self.after(50, Happening::Barrier { region, life, deadline, then }),
+                then => self.after(
+                    50,
+                    Happening::Barrier {
+                        region,
+                        life,
+                        deadline,
+                        then,
+                    },
+                ),
             }
             return;
         }
@@ -176,41 +287,82 @@ impl World {
                 self.roles_follow(region);
                 self.tell(region, Input::DropUnknown);
             }
-            AfterBarrier::Fence { asker, hub, epoch, operation } => self.fence_if_it_stands(region, asker, (hub, epoch), &operation),
+            AfterBarrier::Fence {
+                asker,
+                hub,
+                epoch,
+                operation,
+            } => self.fence_if_it_stands(region, asker, (hub, epoch), &operation),
             AfterBarrier::LiftFences => self.look_for_stale_fences(region),
         }
     }
 
-    fn fence_if_it_stands(&mut self, region: RegionId, asker: Asker, (hub, epoch): (HubId, Epoch), operation: &str) {
+    fn fence_if_it_stands(
+        &mut self,
+        region: RegionId,
+        asker: Asker,
+        (hub, epoch): (HubId, Epoch),
+        operation: &str,
+    ) {
         let view = self.process(region).expect("it lives").view.clone();
         if fence_stands(&view, hub, operation, epoch) {
             self.ask(region, asker, |reply| Input::Fence { hub, epoch, reply });
         } else {
-            self.answered(region, asker, Err(Refusal::Step("the operation was rolled back".into())));
+            self.answered(
+                region,
+                asker,
+                Err(Refusal::Step("the operation was rolled back".into())),
+            );
         }
     }
 
     /// As `Region::lift_stale_fences`.
     fn look_for_stale_fences(&mut self, region: RegionId) {
         let process = self.regions[region].process.as_ref().expect("it lives");
-        let Some(found) = process.view.hub(super::HUB) else { return };
-        let settled = found.primary == self.regions[region].name && found.state == HubState::Active && found.operation.is_none();
+        let Some(found) = process.view.hub(super::HUB) else {
+            return;
+        };
+        let settled = found.primary == self.regions[region].name
+            && found.state == HubState::Active
+            && found.operation.is_none();
         if settled {
             let (hub, epoch) = (found.id, found.epoch);
-            self.ask(region, Asker::Fences { hub, epoch }, |reply| Input::Facts { hub, reply });
+            self.ask(region, Asker::Fences { hub, epoch }, |reply| Input::Facts {
+                hub,
+                reply,
+            });
         }
     }
 
-    pub(super) fn fences_found(&mut self, region: RegionId, hub: HubId, epoch: Epoch, result: Result<engine::Answer, Refusal>) {
-        let Ok(engine::Answer::Facts(partitions)) = result else { return };
-        if partitions.iter().any(|partition| partition.fenced && partition.epoch == epoch) {
-            self.record(Entry::Trouble(format!("region {region} lifts a stale fence")));
-            self.ask(region, Asker::Lift { hub, epoch }, |reply| Input::Unfence { hub, epoch, reply });
+    pub(super) fn fences_found(
+        &mut self,
+        region: RegionId,
+        hub: HubId,
+        epoch: Epoch,
+        result: Result<engine::Answer, Refusal>,
+    ) {
+        let Ok(engine::Answer::Facts(partitions)) = result else {
+            return;
+        };
+        if partitions
+            .iter()
+            .any(|partition| partition.fenced && partition.epoch == epoch)
+        {
+            self.record(Entry::Trouble(format!(
+                "region {region} lifts a stale fence"
+            )));
+            self.ask(region, Asker::Lift { hub, epoch }, |reply| Input::Unfence {
+                hub,
+                epoch,
+                reply,
+            });
         }
     }
 
     pub(super) fn watch_fences(&mut self, region: RegionId, life: Life) {
-        let Some(process) = self.living(region, life) else { return };
+        let Some(process) = self.living(region, life) else {
+            return;
+        };
         if process.trusted {
             self.barrier(region, AfterBarrier::LiftFences);
         }
@@ -222,7 +374,9 @@ impl World {
         if self.plane.leader.is_some() {
             return;
         }
-        let able: Vec<RegionId> = (0..2).filter(|r| self.regions[*r].process.is_some() && !self.plane.cut[*r]).collect();
+        let able: Vec<RegionId> = (0..2)
+            .filter(|r| self.regions[*r].process.is_some() && !self.plane.cut[*r])
+            .collect();
         if able.is_empty() {
             self.after(300, Happening::Elect);
             return;
@@ -232,13 +386,21 @@ impl World {
         self.disturbed();
         for region in 0..2 {
             let late = self.rng.range(0, 500);
-            self.after(late, Happening::Believe { region, leads: region == leader });
+            self.after(
+                late,
+                Happening::Believe {
+                    region,
+                    leads: region == leader,
+                },
+            );
         }
     }
 
     pub(super) fn believe(&mut self, region: RegionId, leads: bool) {
         let life = self.regions[region].life;
-        let Some(process) = self.process(region) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
         process.leads = leads;
         self.after(0, Happening::Coordinate { region, life });
     }
@@ -248,9 +410,17 @@ impl World {
             return;
         }
         match command {
-            Command::StartFailover { operation, .. } => self.record(Entry::Asked { operation: operation.clone() }),
-            Command::StepStarted { operation, step } => self.step_noted(operation, step.name(), false),
-            Command::StepEnded { operation, step, detail } => {
+            Command::StartFailover { operation, .. } => self.record(Entry::Asked {
+                operation: operation.clone(),
+            }),
+            Command::StepStarted { operation, step } => {
+                self.step_noted(operation, step.name(), false)
+            }
+            Command::StepEnded {
+                operation,
+                step,
+                detail,
+            } => {
                 if *step == control::StepName::Check {
                     self.real_checks(operation, detail);
                 }
@@ -259,16 +429,30 @@ impl World {
             Command::RollBack { operation, .. } => self.step_noted(operation, "rollback", false),
             Command::CommitFailover { operation, .. } => {
                 if let Answer::Epoch(epoch) = answer {
-                    self.record(Entry::Committed { operation: operation.clone(), epoch: *epoch });
+                    self.record(Entry::Committed {
+                        operation: operation.clone(),
+                        epoch: *epoch,
+                    });
                 }
                 self.step_noted(operation, "commit", true);
             }
             Command::Finish { operation, .. } => {
-                let status = self.plane.state.operations.get(operation).map_or("gone", |op| status_name(op.status));
-                self.record(Entry::Ended { operation: operation.clone(), status });
+                let status = self
+                    .plane
+                    .state
+                    .operations
+                    .get(operation)
+                    .map_or("gone", |op| status_name(op.status));
+                self.record(Entry::Ended {
+                    operation: operation.clone(),
+                    status,
+                });
                 if self.phase == super::Phase::Founding {
                     let (region, life) = (0, self.regions[0].life);
-                    let command = Command::PutConsumerGroup { hub: super::HUB, name: group_of(1) };
+                    let command = Command::PutConsumerGroup {
+                        hub: super::HUB,
+                        name: group_of(1),
+                    };
                     self.submit(Submitter::Nobody { region, life }, command);
                 }
             }
@@ -277,15 +461,25 @@ impl World {
     }
 
     fn step_noted(&mut self, operation: &str, step: &'static str, ended: bool) {
-        self.record(Entry::Step { operation: operation.to_owned(), step, ended });
+        self.record(Entry::Step {
+            operation: operation.to_owned(),
+            step,
+            ended,
+        });
         self.trouble_at_step(step, ended);
     }
 }
 
 /// Lets go of what nobody reads any more of failovers that have ended: every region's copy is a copy, and copies cost time.
 fn thin(state: &mut State, command: &Command) {
-    let Command::StartFailover { .. } = command else { return };
-    for operation in state.operations.values_mut().filter(|operation| !operation.is_running()) {
+    let Command::StartFailover { .. } = command else {
+        return;
+    };
+    for operation in state
+        .operations
+        .values_mut()
+        .filter(|operation| !operation.is_running())
+    {
         operation.report = None;
         for step in &mut operation.steps {
             step.detail = serde_json::Value::Null;
@@ -305,7 +499,10 @@ pub fn status_name(status: OperationStatus) -> &'static str {
 
 /// As `region::region::roles_of`.
 fn roles_of(state: &State, me: &RegionName) -> Vec<HubRole> {
-    let mine = state.hubs.values().filter(|hub| hub.state != HubState::Deleting);
+    let mine = state
+        .hubs
+        .values()
+        .filter(|hub| hub.state != HubState::Deleting);
     mine.filter_map(|hub| {
         let role = if hub.primary == *me {
             Role::Primary
@@ -314,8 +511,17 @@ fn roles_of(state: &State, me: &RegionName) -> Vec<HubRole> {
         } else {
             return None;
         };
-        let peer = if role == Role::Primary { hub.secondary().cloned() } else { Some(hub.primary.clone()) };
-        Some(HubRole { settings: Arc::new(hub.settings()), role, epoch: hub.epoch, peer })
+        let peer = if role == Role::Primary {
+            hub.secondary().cloned()
+        } else {
+            Some(hub.primary.clone())
+        };
+        Some(HubRole {
+            settings: Arc::new(hub.settings()),
+            role,
+            epoch: hub.epoch,
+            peer,
+        })
     })
     .collect()
 }

@@ -3,7 +3,9 @@
 use super::World;
 use super::clock::Clock;
 use super::coordinator::Driver;
-use super::event::{AfterBarrier, Asker, CallId, EngineInput, Gathering, Happening, Life, Returned, Ticket, Waiting};
+use super::event::{
+    AfterBarrier, Asker, CallId, EngineInput, Gathering, Happening, Life, Returned, Ticket, Waiting,
+};
 use super::gateway::{Request, Route};
 use crate::fault::Fault;
 use crate::history::{Entry, OpId, RegionId};
@@ -75,7 +77,11 @@ impl World {
     /// The process, if it is still the one that was meant.
     pub(super) fn living(&mut self, region: RegionId, life: Life) -> Option<&mut Process> {
         let region = &mut self.regions[region];
-        if region.life == life { region.process.as_mut() } else { None }
+        if region.life == life {
+            region.process.as_mut()
+        } else {
+            None
+        }
     }
 
     pub(super) fn start(&mut self, region: RegionId) {
@@ -124,7 +130,9 @@ impl World {
 
     /// The process dies at once; the disk stays.
     pub(super) fn crash(&mut self, region: RegionId, down_ms: i64) {
-        let Some(process) = self.regions[region].process.take() else { return };
+        let Some(process) = self.regions[region].process.take() else {
+            return;
+        };
         self.record(Entry::Trouble(format!("region {region} crashes")));
         self.disturbed();
         self.regions[region].life += 1;
@@ -146,7 +154,9 @@ impl World {
     pub(super) fn tell(&mut self, region: RegionId, input: EngineInput) {
         let now = self.now;
         let life = self.regions[region].life;
-        let Some(process) = self.process(region) else { return };
+        let Some(process) = self.process(region) else {
+            return;
+        };
         process.inbox.push_back(input);
         if !process.turn_is_due {
             process.turn_is_due = true;
@@ -156,8 +166,15 @@ impl World {
     }
 
     /// Hands something to the engine and remembers who asked.
-    pub(super) fn ask(&mut self, region: RegionId, asker: Asker, input: impl FnOnce(Ticket) -> EngineInput) {
-        let Some(process) = self.process(region) else { return };
+    pub(super) fn ask(
+        &mut self,
+        region: RegionId,
+        asker: Asker,
+        input: impl FnOnce(Ticket) -> EngineInput,
+    ) {
+        let Some(process) = self.process(region) else {
+            return;
+        };
         process.tickets += 1;
         let ticket = process.tickets;
         process.askers.insert(ticket, asker);
@@ -165,7 +182,13 @@ impl World {
     }
 
     /// A client's command has reached the region that should decide it.
-    pub(super) fn command_arrives(&mut self, region: RegionId, asker: Asker, at: PartitionKey, command: Arc<Command>) {
+    pub(super) fn command_arrives(
+        &mut self,
+        region: RegionId,
+        asker: Asker,
+        at: PartitionKey,
+        command: Arc<Command>,
+    ) {
         if matches!(*command, Command::Telemetry(_)) {
             self.telemetry_seen += 1;
             if self.fault == Some(Fault::AcknowledgeBeforeCommit) && self.telemetry_seen % 40 == 0 {
@@ -175,7 +198,11 @@ impl World {
             }
             if self.fault == Some(Fault::DoubleEvent) && self.telemetry_seen % 40 == 0 {
                 let command = command.clone();
-                self.ask(region, Asker::Nobody, |reply| Input::Command { at, command, reply });
+                self.ask(region, Asker::Nobody, |reply| Input::Command {
+                    at,
+                    command,
+                    reply,
+                });
             }
         }
         self.ask(region, asker, |reply| Input::Command { at, command, reply });
@@ -185,7 +212,9 @@ impl World {
     pub(super) fn turn(&mut self, region: RegionId, life: Life) {
         let clock = self.regions[region].clock.at(self.now);
         let commit_ms_max = self.regions[region].commit_ms_max;
-        let Some(process) = self.living(region, life) else { return };
+        let Some(process) = self.living(region, life) else {
+            return;
+        };
         process.turn_is_due = false;
         let mut taken: VecDeque<EngineInput> = std::mem::take(&mut process.inbox);
         let commands: Vec<(Ticket, PartitionKey)> = taken
@@ -197,7 +226,11 @@ impl World {
             .collect();
         let commits = process.engine.stats.commits;
         let mut outputs = Vec::new();
-        let more = process.engine.turn(&mut std::iter::from_fn(|| taken.pop_front()), clock, &mut outputs);
+        let more = process.engine.turn(
+            &mut std::iter::from_fn(|| taken.pop_front()),
+            clock,
+            &mut outputs,
+        );
         let committed = process.engine.stats.commits > commits;
         let failed = process.engine.trouble().is_some();
         for left in taken.into_iter().rev() {
@@ -208,7 +241,9 @@ impl World {
         let process = self.process(region).expect("it has just had its turn");
         for (ticket, at) in commands {
             let epoch = process.engine.head(at).map_or(Epoch(0), |head| head.epoch);
-            process.decided.insert(ticket, Decided { turn, epoch, clock });
+            process
+                .decided
+                .insert(ticket, Decided { turn, epoch, clock });
         }
         let again = more || !process.inbox.is_empty();
         self.record_log(region);
@@ -216,7 +251,11 @@ impl World {
             self.crash(region, down_ms);
             return;
         }
-        let commit_ms = if committed { self.rng.range(1, commit_ms_max) } else { 0 };
+        let commit_ms = if committed {
+            self.rng.range(1, commit_ms_max)
+        } else {
+            0
+        };
         let until = self.now + commit_ms;
         let process = self.process(region).expect("it did not crash");
         process.busy_until = until;
@@ -227,13 +266,22 @@ impl World {
         if commit_ms == 0 {
             self.perform(region, life, outputs);
         } else {
-            self.at(until, Happening::Perform { region, life, outputs });
+            self.at(
+                until,
+                Happening::Perform {
+                    region,
+                    life,
+                    outputs,
+                },
+            );
         }
     }
 
     pub(super) fn perform(&mut self, region: RegionId, life: Life, outputs: Vec<Output<Ticket>>) {
         for output in outputs {
-            let Some(process) = self.living(region, life) else { return };
+            let Some(process) = self.living(region, life) else {
+                return;
+            };
             match output {
                 Output::Reply(ticket, result) => {
                     let asker = process.askers.remove(&ticket).unwrap_or(Asker::Nobody);
@@ -258,25 +306,58 @@ impl World {
         }
     }
 
-    fn note_answer(&mut self, region: RegionId, asker: &Asker, decided: Option<Decided>, result: &Result<Answer, Refusal>) {
+    fn note_answer(
+        &mut self,
+        region: RegionId,
+        asker: &Asker,
+        decided: Option<Decided>,
+        result: &Result<Answer, Refusal>,
+    ) {
         let op = match asker {
             Asker::Gateway(op) | Asker::Remote { op: Some(op), .. } => *op,
             _ => return,
         };
-        let (Some(Decided { turn, epoch, clock }), Ok(Answer::Reply(_))) = (decided, result) else { return };
-        let Some(asked) = self.ops.get(&op) else { return };
+        let (Some(Decided { turn, epoch, clock }), Ok(Answer::Reply(_))) = (decided, result) else {
+            return;
+        };
+        let Some(asked) = self.ops.get(&op) else {
+            return;
+        };
         let at = asked.at;
-        self.record(Entry::Answered { op, region, at, epoch, turn, clock });
+        self.record(Entry::Answered {
+            op,
+            region,
+            at,
+            epoch,
+            turn,
+            clock,
+        });
     }
 
     /// Gives an engine's answer to whoever asked.
-    pub(super) fn answered(&mut self, region: RegionId, asker: Asker, result: Result<Answer, Refusal>) {
+    pub(super) fn answered(
+        &mut self,
+        region: RegionId,
+        asker: Asker,
+        result: Result<Answer, Refusal>,
+    ) {
         match asker {
             Asker::Gateway(op) => self.engine_answered_request(region, op, result),
-            Asker::Remote { call, link, announce, .. } => {
+            Asker::Remote {
+                call,
+                link,
+                announce,
+                ..
+            } => {
                 self.announce_if_open(region, announce, &result);
                 if self.link.known[region] == Some(link) {
-                    self.send(region, super::event::Wire::Return { call, body: Returned::Engine(result) });
+                    self.send(
+                        region,
+                        super::event::Wire::Return {
+                            call,
+                            body: Returned::Engine(result),
+                        },
+                    );
                 }
             }
             Asker::Step { call, announce } => {
@@ -292,15 +373,31 @@ impl World {
                 self.facts_found(region, to, facts);
             }
             Asker::Fences { hub, epoch } => self.fences_found(region, hub, epoch, result),
-            Asker::Lift { hub, epoch } => self.announce_if_open(region, Some((hub, epoch)), &result),
+            Asker::Lift { hub, epoch } => {
+                self.announce_if_open(region, Some((hub, epoch)), &result)
+            }
             Asker::Nobody => {}
         }
     }
 
-    fn announce_if_open(&mut self, region: RegionId, announce: Option<(HubId, Epoch)>, result: &Result<Answer, Refusal>) {
-        let (Some((hub, epoch)), Ok(Answer::Opened)) = (announce, result) else { return };
+    fn announce_if_open(
+        &mut self,
+        region: RegionId,
+        announce: Option<(HubId, Epoch)>,
+        result: &Result<Answer, Refusal>,
+    ) {
+        let (Some((hub, epoch)), Ok(Answer::Opened)) = (announce, result) else {
+            return;
+        };
         let primary = self.regions[region].name.clone();
-        self.send(region, super::event::Wire::Route { hub, epoch, primary: primary.clone() });
+        self.send(
+            region,
+            super::event::Wire::Route {
+                hub,
+                epoch,
+                primary: primary.clone(),
+            },
+        );
         self.route_moved(region, hub, epoch, &primary);
     }
 
@@ -317,7 +414,13 @@ impl World {
     fn record_log(&mut self, region: RegionId) {
         for at in self.partitions.clone() {
             let place = &self.regions[region];
-            let Some(head) = place.process.as_ref().and_then(|process| process.engine.head(at)) else { continue };
+            let Some(head) = place
+                .process
+                .as_ref()
+                .and_then(|process| process.engine.head(at))
+            else {
+                continue;
+            };
             let known = place.logged.get(&at).copied().unwrap_or_default();
             if head.lsn == known {
                 continue;
@@ -329,15 +432,29 @@ impl World {
                 known.next()
             };
             self.regions[region].logged.insert(at, head.lsn);
-            let stored = super::reading::all_records(&self.regions[region].store, at, from).unwrap_or_default();
-            for record in stored.into_iter().filter(|record| record.lsn <= head.lsn && record.event_count > 0) {
+            let stored = super::reading::all_records(&self.regions[region].store, at, from)
+                .unwrap_or_default();
+            for record in stored
+                .into_iter()
+                .filter(|record| record.lsn <= head.lsn && record.event_count > 0)
+            {
                 match super::reading::events_of(&record) {
                     Ok((epoch, events)) => {
                         for (sequence, event) in events {
-                            self.record(Entry::Logged { region, at, sequence, epoch, event });
+                            self.record(Entry::Logged {
+                                region,
+                                at,
+                                sequence,
+                                epoch,
+                                event,
+                            });
                         }
                     }
-                    Err(text) => self.record(Entry::Alarm { region, at: Some(at), text }),
+                    Err(text) => self.record(Entry::Alarm {
+                        region,
+                        at: Some(at),
+                        text,
+                    }),
                 }
             }
         }

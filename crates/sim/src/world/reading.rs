@@ -25,7 +25,11 @@ pub fn body_of(id: EventId) -> String {
 fn event_of(body: &[u8]) -> Option<EventId> {
     let text = std::str::from_utf8(body).ok()?;
     let mut parts = text.split(':').map(|part| part.parse::<u32>().ok());
-    Some(EventId { device: parts.next()??, counter: parts.next()??, attempt: parts.next()?? })
+    Some(EventId {
+        device: parts.next()??,
+        counter: parts.next()??,
+        attempt: parts.next()??,
+    })
 }
 
 /// The events of one stored record, with its epoch.
@@ -34,10 +38,14 @@ fn event_of(body: &[u8]) -> Option<EventId> {
 /// When the record or an event in it cannot be understood.
 pub fn events_of(stored: &LogRecord) -> Result<(Epoch, Vec<(Sequence, EventId)>), String> {
     let record = Record::decode(&stored.bytes).map_err(|error| error.to_string())?;
-    let Body::Data { events, .. } = record.body else { return Ok((record.epoch, Vec::new())) };
-    let decoded = decode_events(record.first_sequence, record.event_count, events).map_err(|error| error.to_string())?;
+    let Body::Data { events, .. } = record.body else {
+        return Ok((record.epoch, Vec::new()));
+    };
+    let decoded = decode_events(record.first_sequence, record.event_count, events)
+        .map_err(|error| error.to_string())?;
     let named = decoded.into_iter().map(|event| {
-        let id = event_of(&event.body).ok_or_else(|| format!("event {} is not one of the run", event.sequence))?;
+        let id = event_of(&event.body)
+            .ok_or_else(|| format!("event {} is not one of the run", event.sequence))?;
         Ok((event.sequence, id))
     });
     Ok((record.epoch, named.collect::<Result<_, String>>()?))
@@ -47,30 +55,60 @@ pub fn events_of(stored: &LogRecord) -> Result<(Epoch, Vec<(Sequence, EventId)>)
 ///
 /// # Errors
 /// As the store.
-pub fn all_records(store: &dyn Store, at: PartitionKey, from: Lsn) -> Result<Vec<LogRecord>, StoreError> {
-    let Some(bounds) = store.log_bounds(at)? else { return Ok(Vec::new()) };
+pub fn all_records(
+    store: &dyn Store,
+    at: PartitionKey,
+    from: Lsn,
+) -> Result<Vec<LogRecord>, StoreError> {
+    let Some(bounds) = store.log_bounds(at)? else {
+        return Ok(Vec::new());
+    };
     let mut all = Vec::new();
     let mut next = from.max(bounds.first_lsn);
     loop {
         let page = store.read_log(at, next, 1 << 20)?;
-        let Some(last) = page.last() else { return Ok(all) };
+        let Some(last) = page.last() else {
+            return Ok(all);
+        };
         next = last.lsn.next();
         all.extend(page);
     }
 }
 
 impl World {
-    pub(super) fn read_events(&self, region: RegionId, at: PartitionKey, from: Option<Sequence>) -> Result<Page, String> {
-        let process = self.regions[region].process.as_ref().ok_or("the region is down")?;
-        let Some((end, Some(epoch))) = process.visible.get(&at).copied() else { return Err("not the primary".into()) };
+    pub(super) fn read_events(
+        &self,
+        region: RegionId,
+        at: PartitionKey,
+        from: Option<Sequence>,
+    ) -> Result<Page, String> {
+        let process = self.regions[region]
+            .process
+            .as_ref()
+            .ok_or("the region is down")?;
+        let Some((end, Some(epoch))) = process.visible.get(&at).copied() else {
+            return Err("not the primary".into());
+        };
         let store = &self.regions[region].store;
         read_page(store, at, from, end, epoch).map_err(|error| error.to_string())
     }
 }
 
-fn read_page(store: &dyn Store, at: PartitionKey, from: Option<Sequence>, end: Sequence, epoch: Epoch) -> Result<Page, StoreError> {
-    let oldest = store.log_bounds(at)?.map(|bounds| (bounds.first_lsn, bounds.first_sequence));
-    let nothing = Page { events: Vec::new(), next: from.unwrap_or(end), epoch };
+fn read_page(
+    store: &dyn Store,
+    at: PartitionKey,
+    from: Option<Sequence>,
+    end: Sequence,
+    epoch: Epoch,
+) -> Result<Page, StoreError> {
+    let oldest = store
+        .log_bounds(at)?
+        .map(|bounds| (bounds.first_lsn, bounds.first_sequence));
+    let nothing = Page {
+        events: Vec::new(),
+        next: from.unwrap_or(end),
+        epoch,
+    };
     let start = match from {
         None => oldest,
         Some(sequence) if sequence >= end => None,
@@ -80,17 +118,29 @@ fn read_page(store: &dyn Store, at: PartitionKey, from: Option<Sequence>, end: S
             Err(error) => return Err(error),
         },
     };
-    let Some((lsn, first)) = start else { return Ok(nothing) };
-    let mut page = Page { events: Vec::new(), next: first, epoch };
+    let Some((lsn, first)) = start else {
+        return Ok(nothing);
+    };
+    let mut page = Page {
+        events: Vec::new(),
+        next: first,
+        epoch,
+    };
     let mut lsn = lsn;
     while page.events.is_empty() {
         let records = store.read_log(at, lsn, PAGE_BYTES)?;
         let Some(last) = records.last() else { break };
         lsn = last.lsn.next();
         for stored in records {
-            let corrupt = |why: String| StoreError::Corrupt { partition: at, at: stored.lsn, why };
+            let corrupt = |why: String| StoreError::Corrupt {
+                partition: at,
+                at: stored.lsn,
+                why,
+            };
             let (_, events) = events_of(&stored).map_err(corrupt)?;
-            let wanted = events.into_iter().filter(|(sequence, _)| *sequence >= first && *sequence < end);
+            let wanted = events
+                .into_iter()
+                .filter(|(sequence, _)| *sequence >= first && *sequence < end);
             page.events.extend(wanted);
         }
     }
@@ -106,7 +156,11 @@ mod tests {
 
     #[test]
     fn an_event_is_known_again_by_its_body() {
-        let id = EventId { device: 3, counter: 77, attempt: 2 };
+        let id = EventId {
+            device: 3,
+            counter: 77,
+            attempt: 2,
+        };
         assert_eq!(event_of(body_of(id).as_bytes()), Some(id));
         assert_eq!(event_of(b"1:2"), None);
         assert_eq!(event_of(b"1:2:x"), None);

@@ -12,10 +12,15 @@ pub fn got(asked: &Asked, reply: Reply) -> Option<Got> {
     Some(match (asked, reply) {
         (Asked::Identify { .. }, Reply::Identity(identity)) => Got::Generation(identity.generation),
         (Asked::SetReported { .. }, Reply::ReportedVersion(version)) => Got::Version(version),
-        (Asked::GetTwin { .. } | Asked::SetDesired { .. }, Reply::Json { body, etag }) => Got::Twin(twin(&body, etag)?),
+        (Asked::GetTwin { .. } | Asked::SetDesired { .. }, Reply::Json { body, etag }) => {
+            Got::Twin(twin(&body, etag)?)
+        }
         (Asked::GetIdentity { .. } | Asked::Register { .. }, Reply::Json { body, etag }) => {
             let document: Value = serde_json::from_slice(&body).ok()?;
-            let value = document["statusReason"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+            let value = document["statusReason"]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
             Got::Identity { value, etag }
         }
         (Asked::LockMessages { .. }, Reply::C2dMessages(messages)) => Got::Messages(
@@ -23,11 +28,17 @@ pub fn got(asked: &Asked, reply: Reply) -> Option<Got> {
                 .into_iter()
                 .map(|message| {
                     let number = message.message.message_id.strip_prefix('m')?.parse().ok()?;
-                    Some(Delivered { message: number, expiry: message.expiry, lock_token: message.lock_token })
+                    Some(Delivered {
+                        message: number,
+                        expiry: message.expiry,
+                        lock_token: message.lock_token,
+                    })
                 })
                 .collect::<Option<_>>()?,
         ),
-        (Asked::GetOffset { .. }, Reply::Offset(offset)) => Got::Offset(offset.map(|offset| offset.next.0)),
+        (Asked::GetOffset { .. }, Reply::Offset(offset)) => {
+            Got::Offset(offset.map(|offset| offset.next.0))
+        }
         (Asked::SendMessage { .. }, Reply::C2dQueued { .. }) => Got::Done,
         (_, Reply::Done) => Got::Done,
         _ => return None,
@@ -55,7 +66,15 @@ mod tests {
     fn a_twin_is_read_out_of_its_document() {
         let body = br#"{"version":9,"properties":{"desired":{"v":3,"$version":4},"reported":{"$version":1}}}"#;
         let seen = twin(body, "e".into()).unwrap();
-        assert_eq!((seen.desired, seen.desired_version, seen.reported, seen.reported_version), (Some(3), 4, None, 1));
+        assert_eq!(
+            (
+                seen.desired,
+                seen.desired_version,
+                seen.reported,
+                seen.reported_version
+            ),
+            (Some(3), 4, None, 1)
+        );
         assert_eq!((seen.version, seen.etag.as_str()), (9, "e"));
         assert_eq!(twin(b"{}", String::new()), None);
     }

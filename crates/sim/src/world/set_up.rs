@@ -17,7 +17,9 @@ use control::{Answer, Command, Request, State};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::{MemoryOptions, MemoryStore};
-use types::{CloudToDevice, PartitionId, PartitionKey, Policy, RegionName, Replication, Rights, UnixMillis};
+use types::{
+    CloudToDevice, PartitionId, PartitionKey, Policy, RegionName, Replication, Rights, UnixMillis,
+};
 
 const REGIONS: [&str; 2] = ["westus2", "westcentralus"];
 const SUBSCRIPTION: &str = "simulated";
@@ -26,13 +28,19 @@ const DEVICES: u32 = 5;
 const SCRATCH_DEVICE: u32 = 100;
 /// 32 bytes as base64.
 const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-const STEPS: [&str; 8] = ["check", "warm", "fence", "catchup", "commit", "open", "reverse", "rollback"];
+const STEPS: [&str; 8] = [
+    "check", "warm", "fence", "catchup", "commit", "open", "reverse", "rollback",
+];
 
 impl World {
     pub fn new(seed: u64, fault: Option<Fault>, trace: bool) -> World {
         let mut rng = Rng::new(seed);
         let partition_count = rng.range(2, 3) as u16;
-        let replication = if rng.chance(30) { Replication::Sync } else { Replication::Async };
+        let replication = if rng.chance(30) {
+            Replication::Sync
+        } else {
+            Replication::Async
+        };
         // Some runs are calm, so that steps and dry runs are seen undisturbed; some are stormy.
         let trouble_ms = match rng.below(4) {
             0 => None,
@@ -40,7 +48,10 @@ impl World {
             2 => Some((1500, 5000)),
             _ => Some((300, 2500)),
         };
-        let disk = MemoryOptions { segment_bytes_max: *rng.pick(&[2_000, 8_000, 1 << 30]), ..MemoryOptions::default() };
+        let disk = MemoryOptions {
+            segment_bytes_max: *rng.pick(&[2_000, 8_000, 1 << 30]),
+            ..MemoryOptions::default()
+        };
         let regions = REGIONS.map(|name| region(name, disk, &mut rng));
         let delay_ms = *rng.pick(&[1, 5, 20, 40, 80]);
         let jitter_ms = rng.range(0, delay_ms / 2 + 2);
@@ -51,9 +62,19 @@ impl World {
             fault,
             regions: regions.into(),
             link: Link::new(delay_ms, jitter_ms),
-            plane: Plane { state: Arc::new(founded(partition_count, replication)), index: 1, leader: None, cut: [false; 2] },
+            plane: Plane {
+                state: Arc::new(founded(partition_count, replication)),
+                index: 1,
+                leader: None,
+                cut: [false; 2],
+            },
             clients: Vec::new(),
-            partitions: (0..partition_count).map(|n| PartitionKey { hub: HUB, partition: PartitionId(n) }).collect(),
+            partitions: (0..partition_count)
+                .map(|n| PartitionKey {
+                    hub: HUB,
+                    partition: PartitionId(n),
+                })
+                .collect(),
             disk,
             phase: Phase::Founding,
             storm_until: rng.range(8_000, 22_000),
@@ -84,7 +105,9 @@ impl World {
             lines: trace.then(Vec::new),
             rng,
         };
-        let about = format!("seed {seed}: {partition_count} partitions, {replication:?}, {delay_ms}+{jitter_ms} ms, troubles {trouble_ms:?}");
+        let about = format!(
+            "seed {seed}: {partition_count} partitions, {replication:?}, {delay_ms}+{jitter_ms} ms, troubles {trouble_ms:?}"
+        );
         world.record(Entry::Trouble(about));
         world.begin();
         world
@@ -101,38 +124,81 @@ impl World {
     }
 
     fn clients_of_the_run(&mut self) -> Vec<Client> {
-        let mut kinds = vec![Kind::Founder { devices: (0..DEVICES).rev().collect() }];
-        kinds.extend((0..DEVICES).map(|device| Kind::Sender { device, counter: 0, attempt: 0, generation: None }));
+        let mut kinds = vec![Kind::Founder {
+            devices: (0..DEVICES).rev().collect(),
+        }];
+        kinds.extend((0..DEVICES).map(|device| Kind::Sender {
+            device,
+            counter: 0,
+            attempt: 0,
+            generation: None,
+        }));
         for device in 0..2 {
             kinds.push(Kind::TwinDevice { device, value: 0 });
             kinds.push(Kind::TwinService { device, value: 0 });
-            kinds.push(Kind::Registrar { device: SCRATCH_DEVICE + device, value: 0 });
+            kinds.push(Kind::Registrar {
+                device: SCRATCH_DEVICE + device,
+                value: 0,
+            });
         }
         for device in DEVICES - 2..DEVICES {
             kinds.push(Kind::MessageService { device });
-            kinds.push(Kind::MessageDevice { device, held: VecDeque::new() });
+            kinds.push(Kind::MessageDevice {
+                device,
+                held: VecDeque::new(),
+            });
         }
         for consumer in 0..2 {
-            let group = |at: &PartitionKey| Kind::Consumer { consumer, at: *at, stands: Stands::Lost, reads: 0 };
+            let group = |at: &PartitionKey| Kind::Consumer {
+                consumer,
+                at: *at,
+                stands: Stands::Lost,
+                reads: 0,
+            };
             kinds.extend(self.partitions.iter().map(group));
         }
         let busy = self.rng.range(2, 6);
         let client = |kind, rng: &mut Rng| {
             let least = rng.range(5, 60) * busy;
-            let slow = if matches!(kind, Kind::MessageService { .. }) { 300 } else { 0 };
-            let pause_ms = if matches!(kind, Kind::Founder { .. }) { (1, 5) } else { (least + slow, least * 3 + slow) };
-            Client { gateway: rng.below(2) as usize, rng: rng.fork(), busy: false, pause_ms, kind, retired: false }
+            let slow = if matches!(kind, Kind::MessageService { .. }) {
+                300
+            } else {
+                0
+            };
+            let pause_ms = if matches!(kind, Kind::Founder { .. }) {
+                (1, 5)
+            } else {
+                (least + slow, least * 3 + slow)
+            };
+            Client {
+                gateway: rng.below(2) as usize,
+                rng: rng.fork(),
+                busy: false,
+                pause_ms,
+                kind,
+                retired: false,
+            }
         };
-        kinds.into_iter().map(|kind| client(kind, &mut self.rng)).collect()
+        kinds
+            .into_iter()
+            .map(|kind| client(kind, &mut self.rng))
+            .collect()
     }
 }
 
 fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
-    let offset_ms = if rng.chance(70) { rng.range(-50, 50) } else { rng.range(-1500, 1500) };
+    let offset_ms = if rng.chance(70) {
+        rng.range(-50, 50)
+    } else {
+        rng.range(-1500, 1500)
+    };
     Region {
         name: RegionName::parse(name).expect("the names of the run are valid"),
         store: MemoryStore::new(disk),
-        clock: Clock { offset_ms, drift_ppm: rng.range(-200, 200) },
+        clock: Clock {
+            offset_ms,
+            drift_ppm: rng.range(-200, 200),
+        },
         life: 0,
         process: None,
         commit_ms_max: 4,
@@ -146,25 +212,54 @@ fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
 fn at_steps(rng: &mut Rng, stormy: bool) -> Vec<AtStep> {
     let count = if stormy { rng.below(4) } else { 0 };
     (0..count)
-        .map(|_| AtStep { step: *rng.pick(&STEPS), ended: rng.chance(60), within_ms: rng.range(0, 120), trouble: Trouble::random(rng) })
+        .map(|_| AtStep {
+            step: *rng.pick(&STEPS),
+            ended: rng.chance(60),
+            within_ms: rng.range(0, 120),
+            trouble: Trouble::random(rng),
+        })
         .collect()
 }
 
 /// The control plane as it is after the operator has made the hub.
 fn founded(partition_count: u16, replication: Replication) -> State {
     let mut state = State::default();
-    let regions: Vec<RegionName> = REGIONS.iter().map(|name| RegionName::parse(name).expect("valid")).collect();
-    let principal = Principal { client_id: "operator".into(), object_id: "operator".into(), secret_sha256: "none".into(), salt: "none".into() };
+    let regions: Vec<RegionName> = REGIONS
+        .iter()
+        .map(|name| RegionName::parse(name).expect("valid"))
+        .collect();
+    let principal = Principal {
+        client_id: "operator".into(),
+        object_id: "operator".into(),
+        secret_sha256: "none".into(),
+        salt: "none".into(),
+    };
     let deployment = Deployment {
         tenant: "simulated".into(),
         domain: "hubs.localhost".into(),
         regions: regions.clone(),
-        policy: FailoverPolicy { cooldown_ms: 0, per_day: 1000 },
+        policy: FailoverPolicy {
+            cooldown_ms: 0,
+            per_day: 1000,
+        },
         principals: vec![principal],
     };
-    let subscription = Subscription { id: SUBSCRIPTION.into(), display_name: "simulated".into() };
-    let rights = Rights { registry_read: true, registry_write: true, service_connect: true, device_connect: true };
-    let policy = Policy { name: "iothubowner".into(), primary_key: KEY.into(), secondary_key: KEY.into(), rights };
+    let subscription = Subscription {
+        id: SUBSCRIPTION.into(),
+        display_name: "simulated".into(),
+    };
+    let rights = Rights {
+        registry_read: true,
+        registry_write: true,
+        service_connect: true,
+        device_connect: true,
+    };
+    let policy = Policy {
+        name: "iothubowner".into(),
+        primary_key: KEY.into(),
+        secondary_key: KEY.into(),
+        rights,
+    };
     let spec = HubSpec {
         subscription: SUBSCRIPTION.into(),
         group: "group".into(),
@@ -177,20 +272,42 @@ fn founded(partition_count: u16, replication: Replication) -> State {
         partition_count: Some(partition_count),
         retention_days: Some(1),
         replication: Some(replication),
-        cloud_to_device: Some(CloudToDevice { max_delivery_count: 100, ..CloudToDevice::default() }),
+        cloud_to_device: Some(CloudToDevice {
+            max_delivery_count: 100,
+            ..CloudToDevice::default()
+        }),
         policies: None,
         default_policies: vec![policy],
         stored_properties: serde_json::json!({}),
         if_match: None,
     };
     let commands = [
-        Command::Deploy { deployment, subscriptions: vec![subscription] },
-        Command::PutGroup { subscription: SUBSCRIPTION.into(), name: "group".into(), location: regions[0].clone(), tags: BTreeMap::new() },
-        Command::PutHub { operation: "create".into(), spec: Box::new(spec) },
+        Command::Deploy {
+            deployment,
+            subscriptions: vec![subscription],
+        },
+        Command::PutGroup {
+            subscription: SUBSCRIPTION.into(),
+            name: "group".into(),
+            location: regions[0].clone(),
+            tags: BTreeMap::new(),
+        },
+        Command::PutHub {
+            operation: "create".into(),
+            spec: Box::new(spec),
+        },
     ];
     for command in commands {
-        let answer = state.apply(&Request { now: UnixMillis(super::clock::EPOCH_MS), by: "operator".into(), id: String::new(), command });
-        assert!(!matches!(answer, Answer::Refused(_)), "founding the run: {answer:?}");
+        let answer = state.apply(&Request {
+            now: UnixMillis(super::clock::EPOCH_MS),
+            by: "operator".into(),
+            id: String::new(),
+            command,
+        });
+        assert!(
+            !matches!(answer, Answer::Refused(_)),
+            "founding the run: {answer:?}"
+        );
     }
     state
 }

@@ -13,43 +13,110 @@ const DAY_MS: i64 = 86_400_000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trouble {
     /// The link breaks and cannot be made for a while.
-    CutLink { ms: i64 },
+    CutLink {
+        ms: i64,
+    },
     /// Nothing gets through to a region for a while; nothing is lost.
-    Stall { to: RegionId, ms: i64 },
-    Crash { region: RegionId, down_ms: i64 },
+    Stall {
+        to: RegionId,
+        ms: i64,
+    },
+    Crash {
+        region: RegionId,
+        down_ms: i64,
+    },
     /// The power goes at a group commit from now: the commit is on the disk or not.
-    CrashAtCommit { region: RegionId, nth: u64, kept: bool, down_ms: i64 },
+    CrashAtCommit {
+        region: RegionId,
+        nth: u64,
+        kept: bool,
+        down_ms: i64,
+    },
     /// A group commit fails; the process goes on.
-    DiskFails { region: RegionId, nth: u64, kept: bool },
-    DiskFull { region: RegionId, ms: i64 },
-    SlowDisk { region: RegionId, ms: i64 },
+    DiskFails {
+        region: RegionId,
+        nth: u64,
+        kept: bool,
+    },
+    DiskFull {
+        region: RegionId,
+        ms: i64,
+    },
+    SlowDisk {
+        region: RegionId,
+        ms: i64,
+    },
     /// A region cannot reach the control plane.
-    CutPlane { region: RegionId, ms: i64 },
+    CutPlane {
+        region: RegionId,
+        ms: i64,
+    },
     LeaderMoves,
-    StepClock { region: RegionId, ms: i64 },
+    StepClock {
+        region: RegionId,
+        ms: i64,
+    },
     /// Retention takes what is older than so long.
-    Trim { region: RegionId, older_ms: i64 },
+    Trim {
+        region: RegionId,
+        older_ms: i64,
+    },
     /// The secondary loses its disk.
-    WipeSecondary { down_ms: i64 },
+    WipeSecondary {
+        down_ms: i64,
+    },
 }
 
 impl Trouble {
     pub fn random(rng: &mut Rng) -> Trouble {
         let region = rng.below(2) as RegionId;
-        let down_ms = if rng.chance(70) { rng.range(50, 2000) } else { rng.range(2000, 12_000) };
+        let down_ms = if rng.chance(70) {
+            rng.range(50, 2000)
+        } else {
+            rng.range(2000, 12_000)
+        };
         let (nth, kept) = (rng.range(1, 12) as u64, rng.chance(50));
         match rng.below(20) {
-            0..=2 => Trouble::CutLink { ms: if rng.chance(60) { rng.range(0, 500) } else { rng.range(500, 9000) } },
-            3..=5 => Trouble::Stall { to: region, ms: rng.range(100, 2900) },
+            0..=2 => Trouble::CutLink {
+                ms: if rng.chance(60) {
+                    rng.range(0, 500)
+                } else {
+                    rng.range(500, 9000)
+                },
+            },
+            3..=5 => Trouble::Stall {
+                to: region,
+                ms: rng.range(100, 2900),
+            },
             6..=7 => Trouble::Crash { region, down_ms },
-            8..=10 => Trouble::CrashAtCommit { region, nth, kept, down_ms },
+            8..=10 => Trouble::CrashAtCommit {
+                region,
+                nth,
+                kept,
+                down_ms,
+            },
             11 => Trouble::DiskFails { region, nth, kept },
-            12 => Trouble::DiskFull { region, ms: rng.range(200, 4000) },
-            13 => Trouble::SlowDisk { region, ms: rng.range(500, 4000) },
-            14 => Trouble::CutPlane { region, ms: rng.range(200, 6000) },
+            12 => Trouble::DiskFull {
+                region,
+                ms: rng.range(200, 4000),
+            },
+            13 => Trouble::SlowDisk {
+                region,
+                ms: rng.range(500, 4000),
+            },
+            14 => Trouble::CutPlane {
+                region,
+                ms: rng.range(200, 6000),
+            },
             15..=16 => Trouble::LeaderMoves,
-            17 => Trouble::StepClock { region, ms: rng.range(-700, 700) },
-            18 => Trouble::Trim { region, older_ms: rng.range(0, 20_000) },
+            17 => Trouble::StepClock {
+                region,
+                ms: rng.range(-700, 700),
+            },
+            18 => Trouble::Trim {
+                region,
+                older_ms: rng.range(0, 20_000),
+            },
             _ => Trouble::WipeSecondary { down_ms },
         }
     }
@@ -66,7 +133,13 @@ pub struct AtStep {
 
 impl World {
     pub(super) fn trouble_at_step(&mut self, step: &'static str, ended: bool) {
-        let Some(found) = self.at_steps.iter().position(|at| at.step == step && at.ended == ended) else { return };
+        let Some(found) = self
+            .at_steps
+            .iter()
+            .position(|at| at.step == step && at.ended == ended)
+        else {
+            return;
+        };
         let struck = self.at_steps.remove(found);
         let late = self.rng.range(0, struck.within_ms);
         self.after(late, Happening::Trouble(struck.trouble));
@@ -82,13 +155,23 @@ impl World {
             Trouble::CutLink { ms } => self.break_link(ms),
             Trouble::Stall { to, ms } => self.link.stalled_until[to] = self.now + ms,
             Trouble::Crash { region, down_ms } => self.crash(region, down_ms),
-            Trouble::CrashAtCommit { region, nth, kept, down_ms } => {
+            Trouble::CrashAtCommit {
+                region,
+                nth,
+                kept,
+                down_ms,
+            } => {
                 self.regions[region].dies_with_disk = Some(down_ms);
                 self.regions[region].store.inject(nth, failure(kept));
             }
-            Trouble::DiskFails { region, nth, kept } => self.regions[region].store.inject(nth, failure(kept)),
+            Trouble::DiskFails { region, nth, kept } => {
+                self.regions[region].store.inject(nth, failure(kept))
+            }
             Trouble::DiskFull { region, ms } => {
-                let used = self.regions[region].store.space().map_or(0, |space| space.used);
+                let used = self.regions[region]
+                    .store
+                    .space()
+                    .map_or(0, |space| space.used);
                 let room = self.rng.below(1500);
                 self.regions[region].store.set_capacity(used + room);
                 self.regions[region].disk_full = true;
@@ -157,12 +240,20 @@ impl World {
         if self.regions[region].process.is_none() {
             return;
         }
-        let now = self.regions[region].clock.at(self.now).plus(DAY_MS - older_ms);
+        let now = self.regions[region]
+            .clock
+            .at(self.now)
+            .plus(DAY_MS - older_ms);
         let store = self.regions[region].store.clone();
         // A failed store trims nothing; it is tried again by the next trouble of this kind, as the region does by its timer.
-        let Ok(_) = store.trim(UnixMillis(now.0)) else { return };
+        let Ok(_) = store.trim(UnixMillis(now.0)) else {
+            return;
+        };
         for at in self.partitions.clone() {
-            let head = self.regions[region].process.as_ref().and_then(|process| process.engine.head(at));
+            let head = self.regions[region]
+                .process
+                .as_ref()
+                .and_then(|process| process.engine.head(at));
             let first = match (store.log_bounds(at), head) {
                 (Ok(Some(bounds)), _) => bounds.first_sequence,
                 (_, Some(head)) => head.next_sequence,
@@ -174,8 +265,12 @@ impl World {
 
     /// Only a region that is secondary and in no failover: in the middle of one its disk is what the failover relies on.
     fn wipe_secondary(&mut self, down_ms: i64) {
-        let Some(hub) = self.plane.state.hub(super::HUB) else { return };
-        let Some(secondary) = hub.secondary().filter(|_| hub.operation.is_none()).cloned() else { return };
+        let Some(hub) = self.plane.state.hub(super::HUB) else {
+            return;
+        };
+        let Some(secondary) = hub.secondary().filter(|_| hub.operation.is_none()).cloned() else {
+            return;
+        };
         let region = self.region_id(&secondary);
         self.crash(region, down_ms);
         self.regions[region].store = MemoryStore::new(self.disk);
@@ -188,7 +283,11 @@ impl World {
 }
 
 fn failure(kept: bool) -> InjectedFault {
-    if kept { InjectedFault::FailedApplied } else { InjectedFault::FailedLost }
+    if kept {
+        InjectedFault::FailedApplied
+    } else {
+        InjectedFault::FailedLost
+    }
 }
 
 /// First sequence number that a log keeps.
