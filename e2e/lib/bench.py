@@ -10,13 +10,13 @@ from .report import Failed, require
 BENCH = os.environ.get("CASTLING_BENCH_BIN", "target/release/castling-bench")
 
 
-def addresses(world, port):
-    """Gateways of all regions as castling-bench takes them."""
-    return ",".join(f"{region['address']}:{region[port]}" for region in world.regions)
+def addresses(world, port, regions=None):
+    """Gateways of all regions, or of some, as castling-bench takes them."""
+    return ",".join(f"{region['address']}:{region[port]}" for region in regions or world.regions)
 
 
-def target(world, host, prefix, tls=True):
-    words = ["--address", addresses(world, "mqtt_port" if tls else "plain_mqtt_port"), "--host", host, "--prefix", prefix]
+def target(world, host, prefix, tls=True, regions=None):
+    words = ["--address", addresses(world, "mqtt_port" if tls else "plain_mqtt_port", regions), "--host", host, "--prefix", prefix]
     return [*words, "--ca", world.up["ca_file"]] if tls else words
 
 
@@ -33,10 +33,16 @@ class Running:
     def __init__(self, *words):
         self.mode = words[0]
         self.process = subprocess.Popen([BENCH, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.errors = []
+        self.errors, self.printed = [], ""
         self.connected = threading.Event()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
+
+    def listen(self):
+        """A child whose output nobody takes would wait for ever with it."""
+        self.printed = self.process.stdout.read()
 
     def watch(self):
         for line in self.process.stderr:
@@ -60,8 +66,9 @@ class Running:
             self.process.kill()
             raise Failed(f"castling-bench {self.mode} did not end within {seconds} s") from None
         self.watcher.join(5)
+        self.listener.join(5)
         require(self.process.returncode == 0, f"castling-bench {self.mode}: {self.errors}")
-        return json.loads(self.process.stdout.read())
+        return json.loads(self.printed)
 
     def kill(self):
         if self.alive():

@@ -175,10 +175,10 @@ class World:
         require(found == code, f"castling {' '.join(words)}: exit code {found}, not {code}: {shown.decode()}")
         return shown.decode()
 
-    def metrics(self):
-        """Every figure of every region, summed; those with labels also without them."""
+    def metrics(self, regions=None):
+        """Every figure of every region, or of some, summed; those with labels also without them."""
         total = {}
-        for region in self.regions:
+        for region in regions or self.regions:
             url = f"https://{region['address']}:{region['management_port']}/metrics"
             for line in requests.get(url, verify=self.up["ca_file"], timeout=10).text.splitlines():
                 if line.startswith("#") or " " not in line:

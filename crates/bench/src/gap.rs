@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 const PERIOD: Duration = Duration::from_millis(10);
 /// Shorter waits are not written down one by one.
-const WORTH_NOTING: Duration = Duration::from_millis(30);
+const WORTH_NOTING: Duration = Duration::from_millis(15);
 /// An acknowledgement that has not come by now never does: that is a finding, not a gap.
 const STUCK: Duration = Duration::from_secs(60);
 /// More than any run makes; after them only the longest counts.

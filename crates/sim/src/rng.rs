@@ -52,7 +52,7 @@ impl Rng {
 }
 
 /// Random bytes for an engine, which draws them through a shared reference.
-pub fn byte_source(seed: u64) -> Box<dyn Fn(&mut [u8]) + Send> {
+pub fn byte_source(seed: u64) -> region::engine::Random {
     let state = AtomicU64::new(seed);
     Box::new(move |buffer| {
         for part in buffer.chunks_mut(8) {

@@ -3,7 +3,7 @@
 use crate::{python, shell};
 use std::process::Command;
 
-const NAMES: [&str; 4] = ["tutorial", "fifty", "kill", "hostile"];
+const SELF_TEST: &str = "test_checks";
 
 /// Builds what the scenarios start, then runs one.
 ///
@@ -51,13 +51,37 @@ pub fn run_built(name: &str, arguments: &[&str]) -> Result<(), String> {
 }
 
 fn known(name: &str) -> Result<(), String> {
-    if NAMES.contains(&name) {
+    let names = names()?;
+    if names.iter().any(|known| known == name) {
         return Ok(());
     }
     Err(format!(
         "there is no end-to-end scenario `{name}`; there are: {}",
-        NAMES.join(", ")
+        names.join(", ")
     ))
+}
+
+/// The scenarios: every Python file of e2e/ but the benchmarks and the tests of the tests.
+fn names() -> Result<Vec<String>, String> {
+    let folder = shell::root().join("e2e");
+    let files =
+        std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut names: Vec<String> = files
+        .filter_map(|file| file.ok()?.file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".py").map(str::to_owned))
+        .filter(|name| name != "bench" && name != SELF_TEST)
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Shows that the scenarios' checks find what they are for.
+///
+/// # Errors
+/// When one does not.
+pub fn self_test() -> Result<(), String> {
+    let python = python::environment()?;
+    shell::run(&mut script(&python, SELF_TEST))
 }
 
 /// A file of e2e/ with the paths it needs.

@@ -16,7 +16,7 @@ cargo xtask VERB
   ci                   the same; the name that build machines use
   tidy                 crate arrows, words that may not appear below the line, sizes, links, dependencies
   sim [ARGS]           the simulation; ARGS go to castling-sim, e.g. --seeds 200
-  e2e NAME [ARGS]      against the real binary: tutorial, fifty, kill [--short], hostile
+  e2e NAME [ARGS]      against the real binary, NAME.py in e2e/: tutorial, fifty, kill [--short], hostile
   bench NAME           ingest, failover, idle, import or all; figures go to target/bench
 ";
 

@@ -10,7 +10,7 @@ const SEEDS: &str = "200";
 pub fn run() -> Result<(), String> {
     let started = Instant::now();
     tools()?;
-    let steps: [Step; 11] = [
+    let steps: Vec<Step> = vec![
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("clippy", || {
             cargo(&[
@@ -29,6 +29,7 @@ pub fn run() -> Result<(), String> {
         }),
         ("simulation, 200 seeds", || sim(&["--seeds", SEEDS])),
         ("release build", e2e::build),
+        ("end to end: the checks themselves", e2e::self_test),
         ("end to end: tutorial", || e2e::run_built("tutorial", &[])),
         ("end to end: kill -9, short", || {
             e2e::run_built("kill", &["--short"])

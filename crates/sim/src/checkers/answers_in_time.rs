@@ -68,7 +68,7 @@ fn unserved(history: &History, questions: &Questions) -> Vec<String> {
         .filter(|(_, question)| question.invoked > audit);
     last.filter(|(_, question)| {
         let rejected = matches!(question.completed, Some((_, Outcome::Rejected(_))));
-        !question.is_acked() && !(rejected && matches!(question.asked, Asked::GetIdentity { .. }))
+        !(question.is_acked() || rejected && matches!(question.asked, Asked::GetIdentity { .. }))
     })
     .map(|(op, question)| {
         format!(

@@ -5,7 +5,7 @@ use crate::{Fault, simulate};
 
 /// Runs seeds until one shows the fault.
 fn check_caught(fault: Fault, invariant: &str) {
-    let caught = (1..=25).find(|seed| {
+    let caught = (1..=300).find(|seed| {
         check(&simulate(*seed, Some(fault), false).history)
             .iter()
             .any(|v| v.invariant == invariant)

@@ -31,7 +31,7 @@ use plane::Plane;
 use process::Region;
 use std::collections::BTreeMap;
 use store::MemoryOptions;
-use trouble::AtStep;
+use trouble::{AtStep, Mix};
 use types::{HubId, PartitionKey};
 
 /// The hub of the run: the first one that the control plane makes.
@@ -66,6 +66,7 @@ pub struct World {
     phase_since: i64,
     healed: i64,
     at_steps: Vec<AtStep>,
+    mix: Mix,
     operator_ms: (i64, i64),
     cancel_percent: u64,
     trouble_ms: Option<(i64, i64)>,

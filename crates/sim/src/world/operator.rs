@@ -6,7 +6,7 @@ use super::gather::Gathered;
 use crate::fault::Fault;
 use crate::history::{Entry, RegionId};
 use control::checks::CheckReport;
-use control::{Answer, Command};
+use control::{Answer, Command, RefusalCode};
 use region::peer::Facts;
 use serde_json::Value;
 use types::UnixMillis;
@@ -123,6 +123,10 @@ impl World {
 
     pub(super) fn failover_asked(&mut self, operation: &str, answer: Option<Answer>) {
         match answer {
+            // Another failover began meanwhile: that is a change.
+            Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::HubNotActive => {
+                drop(self.dry_runs.remove(operation))
+            }
             Some(Answer::Refused(refusal)) => {
                 self.compare_dry_run(operation, false, refusal.message)
             }

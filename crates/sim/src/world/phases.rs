@@ -38,7 +38,7 @@ impl World {
         let mut at = self.now;
         while at < self.storm_until {
             at += self.rng.range(least, most);
-            let trouble = super::trouble::Trouble::random(&mut self.rng);
+            let trouble = self.mix.draw(&mut self.rng);
             self.at(at, Happening::Trouble(trouble));
         }
     }
@@ -83,7 +83,9 @@ impl World {
 
     fn look_at_draining(&mut self, since: i64) {
         let quiet = self.ops.is_empty() && self.plane.state.running_operations().next().is_none();
-        let settled = quiet && since >= LOCKS_END_MS && self.in_step();
+        // Locks end by the clocks of the regions, and a region may still live in the time of the other.
+        let locks_end = LOCKS_END_MS + 2 * self.clock_error_ms;
+        let settled = quiet && since >= locks_end && self.in_step();
         if settled || since > SETTLE_MS_MAX {
             self.record(Entry::Audit);
             self.enter(Phase::Audit);

@@ -191,12 +191,14 @@ impl World {
     ) {
         if matches!(*command, Command::Telemetry(_)) {
             self.telemetry_seen += 1;
-            if self.fault == Some(Fault::AcknowledgeBeforeCommit) && self.telemetry_seen % 40 == 0 {
+            if self.fault == Some(Fault::AcknowledgeBeforeCommit)
+                && self.telemetry_seen.is_multiple_of(40)
+            {
                 self.answered(region, asker, Ok(Answer::Reply(hub::Reply::Done)));
                 self.crash(region, 1000);
                 return;
             }
-            if self.fault == Some(Fault::DoubleEvent) && self.telemetry_seen % 40 == 0 {
+            if self.fault == Some(Fault::DoubleEvent) && self.telemetry_seen.is_multiple_of(40) {
                 let command = command.clone();
                 self.ask(region, Asker::Nobody, |reply| Input::Command {
                     at,

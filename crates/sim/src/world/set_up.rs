@@ -6,7 +6,7 @@ use super::event::Happening;
 use super::net::Link;
 use super::plane::Plane;
 use super::process::Region;
-use super::trouble::{AtStep, Trouble};
+use super::trouble::{AtStep, Mix};
 use super::{HUB, Phase, World};
 use crate::fault::Fault;
 use crate::history::{Entry, History, TraceHash};
@@ -53,6 +53,7 @@ impl World {
             ..MemoryOptions::default()
         };
         let regions = REGIONS.map(|name| region(name, disk, &mut rng));
+        let mix = Mix::random(&mut rng);
         let delay_ms = *rng.pick(&[1, 5, 20, 40, 80]);
         let jitter_ms = rng.range(0, delay_ms / 2 + 2);
         let mut world = World {
@@ -80,8 +81,9 @@ impl World {
             storm_until: rng.range(8_000, 22_000),
             phase_since: 0,
             healed: 0,
-            at_steps: at_steps(&mut rng, trouble_ms.is_some()),
-            operator_ms: *rng.pick(&[(500, 2500), (2000, 6000), (7000, 12_000)]),
+            at_steps: at_steps(&mut rng, trouble_ms.is_some(), &mix),
+            mix,
+            operator_ms: *rng.pick(&[(50, 600), (500, 2500), (2000, 6000), (7000, 12_000)]),
             cancel_percent: *rng.pick(&[0, 20, 50]),
             trouble_ms,
             dry_runs: BTreeMap::new(),
@@ -209,14 +211,14 @@ fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
     }
 }
 
-fn at_steps(rng: &mut Rng, stormy: bool) -> Vec<AtStep> {
+fn at_steps(rng: &mut Rng, stormy: bool, mix: &Mix) -> Vec<AtStep> {
     let count = if stormy { rng.below(4) } else { 0 };
     (0..count)
         .map(|_| AtStep {
-            step: *rng.pick(&STEPS),
+            step: STEPS[rng.below(STEPS.len() as u64) as usize],
             ended: rng.chance(60),
             within_ms: rng.range(0, 120),
-            trouble: Trouble::random(rng),
+            trouble: mix.draw(rng),
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use super::World;
 use super::event::{Happening, Mend};
 use crate::history::{Entry, RegionId};
 use crate::rng::Rng;
+use replication::Head;
 use store::{InjectedFault, LogBounds, MemoryStore, Store};
 use types::{Lsn, Sequence, UnixMillis};
 
@@ -67,8 +68,23 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
-    pub fn random(rng: &mut Rng) -> Trouble {
+/// Which kinds of trouble a run has: few at a time find more than all at once.
+#[derive(Clone, Debug)]
+pub struct Mix(Vec<u64>);
+
+/// Kinds of trouble, some more often than others.
+const KINDS: [u64; 20] = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5, 6, 7, 7, 8, 9, 10, 11];
+
+impl Mix {
+    pub fn random(rng: &mut Rng) -> Mix {
+        if rng.chance(40) {
+            return Mix(KINDS.into());
+        }
+        let count = rng.range(1, 4);
+        Mix((0..count).map(|_| *rng.pick(&KINDS)).collect())
+    }
+
+    pub fn draw(&self, rng: &mut Rng) -> Trouble {
         let region = rng.below(2) as RegionId;
         let down_ms = if rng.chance(70) {
             rng.range(50, 2000)
@@ -76,44 +92,44 @@ impl Trouble {
             rng.range(2000, 12_000)
         };
         let (nth, kept) = (rng.range(1, 12) as u64, rng.chance(50));
-        match rng.below(20) {
-            0..=2 => Trouble::CutLink {
+        match *rng.pick(&self.0) {
+            0 => Trouble::CutLink {
                 ms: if rng.chance(60) {
                     rng.range(0, 500)
                 } else {
                     rng.range(500, 9000)
                 },
             },
-            3..=5 => Trouble::Stall {
+            1 => Trouble::Stall {
                 to: region,
                 ms: rng.range(100, 2900),
             },
-            6..=7 => Trouble::Crash { region, down_ms },
-            8..=10 => Trouble::CrashAtCommit {
+            2 => Trouble::Crash { region, down_ms },
+            3 => Trouble::CrashAtCommit {
                 region,
                 nth,
                 kept,
                 down_ms,
             },
-            11 => Trouble::DiskFails { region, nth, kept },
-            12 => Trouble::DiskFull {
+            4 => Trouble::DiskFails { region, nth, kept },
+            5 => Trouble::DiskFull {
                 region,
                 ms: rng.range(200, 4000),
             },
-            13 => Trouble::SlowDisk {
+            6 => Trouble::SlowDisk {
                 region,
                 ms: rng.range(500, 4000),
             },
-            14 => Trouble::CutPlane {
+            7 => Trouble::CutPlane {
                 region,
                 ms: rng.range(200, 6000),
             },
-            15..=16 => Trouble::LeaderMoves,
-            17 => Trouble::StepClock {
+            8 => Trouble::LeaderMoves,
+            9 => Trouble::StepClock {
                 region,
                 ms: rng.range(-700, 700),
             },
-            18 => Trouble::Trim {
+            10 => Trouble::Trim {
                 region,
                 older_ms: rng.range(0, 20_000),
             },
@@ -250,15 +266,14 @@ impl World {
             return;
         };
         for at in self.partitions.clone() {
-            let head = self.regions[region]
-                .process
-                .as_ref()
-                .and_then(|process| process.engine.head(at));
-            let first = match (store.log_bounds(at), head) {
-                (Ok(Some(bounds)), _) => bounds.first_sequence,
-                (_, Some(head)) => head.next_sequence,
-                _ => Sequence(0),
-            };
+            // What is stored counts: the process may not have opened it yet.
+            let head = store
+                .head(at)
+                .ok()
+                .flatten()
+                .and_then(|bytes| Head::decode(&bytes).ok());
+            let next = head.map_or(Sequence(0), |head| head.next_sequence);
+            let first = first_kept(store.log_bounds(at).ok().flatten(), next);
             self.record(Entry::Trimmed { region, at, first });
         }
     }
