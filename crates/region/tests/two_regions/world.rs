@@ -239,8 +239,27 @@ impl World {
             .await
     }
 
+    /// A hub that was just made is followed a moment later; until then the checks refuse.
+    async fn wait_until_checks_pass(&self, to: &str) {
+        let to = RegionName::parse(to).unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let found = region::facts::evaluate(&self.regions[0], &self.hub(), &to, None).await;
+            if found.ready {
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not ready: {}",
+                found.why_not()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Runs a planned failover to its end and gives its report.
     pub async fn failover(&self, to: &str) -> serde_json::Value {
+        self.wait_until_checks_pass(to).await;
         let operation = region::random_text(8);
         let command = ControlCommand::StartFailover {
             hub: self.hub().id,
