@@ -3,7 +3,7 @@
 //! Entries carry names and codes only; keys and secrets never come here.
 
 use crate::apply::Call;
-use crate::command::{Answer, Command};
+use crate::command::{Answer, Command, Noted};
 use crate::model::{Activity, State};
 use crate::naming::{clip, group_path, hub_path};
 use types::{HubId, limits};
@@ -21,6 +21,10 @@ const HUB: &str = "Microsoft.Devices/IotHubs";
 pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
     let (action, resource) = match command {
         Command::Deploy { .. } => ("Castling/deployment/write", "/".to_owned()),
+        Command::Recovered { node, term } => (
+            "Castling/deployment/recover/action",
+            format!("/nodes/{node}/terms/{term}"),
+        ),
         Command::PutGroup {
             subscription, name, ..
         } => (
@@ -58,6 +62,20 @@ pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
             "Microsoft.Devices/IotHubs/failover/action",
             path(state, *hub),
         ),
+        Command::StartForcedFailover { hub, .. } => (
+            "Microsoft.Devices/IotHubs/failover/forced/action",
+            path(state, *hub),
+        ),
+        Command::Returned { hub, .. } => ("Castling/region/returned", path(state, *hub)),
+        Command::StartDrill { hub, .. } => ("Castling/drill/start", path(state, *hub)),
+        Command::EndDrill { drill, .. } => ("Castling/drill/end", drill_path(state, drill)),
+        Command::Note { hub, what, id } => (
+            match what {
+                Noted::SalvageReplay => "Castling/salvage/replay/action",
+                Noted::SalvageDiscard => "Castling/salvage/delete",
+            },
+            format!("{}/salvage/{id}", path(state, *hub)),
+        ),
         Command::CancelFailover { operation } => (
             "Microsoft.Devices/IotHubs/failover/cancel/action",
             operation_path(state, operation),
@@ -70,7 +88,13 @@ pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
         | Command::CommitFailover { .. }
         | Command::RollBack { .. } => return None,
     };
-    let only_changes = matches!(command, Command::Finish { .. } | Command::Deploy { .. });
+    let only_changes = matches!(
+        command,
+        Command::Finish { .. }
+            | Command::Deploy { .. }
+            | Command::Returned { .. }
+            | Command::EndDrill { .. }
+    );
     Some(Subject {
         action,
         resource,
@@ -114,6 +138,10 @@ fn result(answer: &Answer) -> String {
             None => format!("{:?}", op.status),
         },
         Answer::Operation(op) => format!("accepted: operation {}", op.id),
+        Answer::Drill(drill) => match &drill.error {
+            Some((code, why)) => format!("{:?}: {code}: {why}", drill.status),
+            None => format!("{:?}: drill {}", drill.status, drill.id),
+        },
         Answer::Hub {
             operation: Some(op),
             ..
@@ -135,6 +163,11 @@ fn consumer_group_path(state: &State, hub: HubId, name: &str) -> String {
         "{}/eventHubEndpoints/events/consumerGroups/{name}",
         path(state, hub)
     )
+}
+
+fn drill_path(state: &State, id: &str) -> String {
+    let of = state.drills.get(id).map(|drill| path(state, drill.hub));
+    format!("{}/drills/{id}", of.unwrap_or_else(|| HUB.into()))
 }
 
 fn operation_path(state: &State, id: &str) -> String {

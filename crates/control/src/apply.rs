@@ -2,6 +2,7 @@
 
 use crate::activity;
 use crate::command::{Answer, Command, Request};
+use crate::failovers::Asked;
 use crate::model::State;
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -67,13 +68,20 @@ impl State {
             } => self.delete_hub(call, subscription, group, name, operation),
             Command::PutConsumerGroup { hub, name } => self.put_consumer_group(call, *hub, name),
             Command::DeleteConsumerGroup { hub, name } => self.delete_consumer_group(*hub, name),
-            Command::StartFailover {
-                hub,
-                to,
-                operation,
-                reason,
-                excluded,
-            } => self.start_failover(call, *hub, to, operation, reason, *excluded),
+            Command::StartFailover { .. }
+            | Command::StartForcedFailover { .. }
+            | Command::Returned { .. }
+            | Command::StartDrill { .. }
+            | Command::EndDrill { .. } => self.dispatch_start(call, command),
+            Command::Recovered { .. } => {
+                self.changed();
+                Ok(Answer::Done)
+            }
+            Command::Note { hub, .. } => {
+                self.hub_or_refuse(*hub)?;
+                self.changed();
+                Ok(Answer::Done)
+            }
             Command::CancelFailover { operation } => self.cancel_failover(call, operation),
             Command::StepStarted { operation, step } => self.step_started(call, operation, *step),
             Command::StepEnded {
@@ -81,7 +89,14 @@ impl State {
                 step,
                 detail,
             } => self.step_ended(call, operation, *step, detail),
-            Command::CommitFailover { operation, detail } => {
+            Command::CommitFailover {
+                operation,
+                detail,
+                caught_up,
+            } => {
+                if let Some(reached) = caught_up {
+                    self.caught_up(call, operation, reached)?;
+                }
                 self.commit_failover(call, operation, detail)
             }
             Command::RollBack {
@@ -94,6 +109,64 @@ impl State {
                 report,
                 error,
             } => self.finish(call, operation, report, error),
+        }
+    }
+
+    /// What begins and ends around failovers; their steps are above.
+    fn dispatch_start(&mut self, call: Call<'_>, command: &Command) -> Result<Answer, Refusal> {
+        match command {
+            Command::StartFailover {
+                hub,
+                to,
+                operation,
+                reason,
+                excluded,
+                drill,
+            } => {
+                let asked = Asked {
+                    hub: *hub,
+                    to,
+                    operation,
+                    reason,
+                };
+                self.start_failover(call, asked, *excluded, drill.as_deref())
+            }
+            Command::StartForcedFailover {
+                hub,
+                to,
+                operation,
+                reason,
+                // A disaster does not wait for what the catalogue offers.
+                excluded: _,
+                accept,
+                shown,
+            } => {
+                let asked = Asked {
+                    hub: *hub,
+                    to,
+                    operation,
+                    reason,
+                };
+                self.start_forced(call, asked, *accept, shown)
+            }
+            Command::Returned {
+                hub,
+                operation,
+                region,
+                partitions,
+            } => self.returned(call, *hub, operation, region, partitions),
+            Command::StartDrill {
+                hub,
+                drill,
+                reason,
+                hold_ms,
+            } => self.start_drill(call, *hub, drill, reason, *hold_ms),
+            Command::EndDrill {
+                drill,
+                report,
+                error,
+            } => self.end_drill(call, drill, report, error),
+            other => unreachable!("dispatch names what comes here, not {other:?}"),
         }
     }
 }

@@ -1,15 +1,19 @@
-//! The checks before a failover. The dry run and the first step of the real one both call [`evaluate`].
+//! The checks before a failover. The dry run and the first step of the real one both call [`evaluate`], or
+//! [`evaluate_forced`] for a forced one.
 //!
 //! Numbers and names are stable: scripts read them. A check that fails stops the failover, a warning does not.
 
 mod estimate;
+mod forced;
 mod hub;
 mod regions;
 mod replication;
 
 pub use crate::facts::{ControlFacts, PartitionFacts, RegionFacts, Role};
 pub use estimate::expected_pause_ms;
+pub use forced::{ForcedQuestion, evaluate_forced};
 
+use crate::loss::LossEstimate;
 use crate::model::{Hub, State};
 use crate::policy;
 use crate::refusal::{Refusal, RefusalCode};
@@ -32,6 +36,12 @@ pub struct CheckReport {
     /// How far the secondary is behind now; `None` when the primary did not answer.
     pub lag_records: Option<u64>,
     pub lag_ms: Option<i64>,
+    /// A forced failover is checked.
+    #[serde(default)]
+    pub forced: bool,
+    /// What a forced failover would lose; `None`: it is a planned one, or the secondary did not answer.
+    #[serde(default)]
+    pub loss: Option<LossEstimate>,
     /// When the policy allows the next one; `None`: now, or not by itself.
     pub earliest: Option<UnixMillis>,
 }
@@ -73,10 +83,22 @@ impl CheckReport {
             .join("; ")
     }
 
+    /// The refusal's code: what the first failed check of a forced failover is about.
+    pub fn code(&self) -> RefusalCode {
+        let first = self.failed().next().map_or("", |check| &check.name);
+        match first {
+            _ if !self.forced => RefusalCode::FailoverChecksFailed,
+            forced::PRIMARY_LOST => RefusalCode::PrimaryIsHealthy,
+            forced::LOSS_ACCEPTED => RefusalCode::LossExceedsAccepted,
+            name if name.starts_with("secondary-") => RefusalCode::SecondaryNotReady,
+            _ => RefusalCode::FailoverChecksFailed,
+        }
+    }
+
     /// What to answer to one who wants to fail over although checks failed.
     pub fn refusal(&self) -> Option<Refusal> {
         (!self.ready).then(|| Refusal {
-            code: RefusalCode::FailoverChecksFailed,
+            code: self.code(),
             message: self.why_not(),
             earliest: self.earliest,
         })
@@ -135,7 +157,13 @@ const CHECKS: [(&str, Check); 32] = [
     ("digests", replication::digests),
 ];
 
-/// Runs all checks. `excluded`: the catalogue offers no manual failover to hubs of this home. `None`: that region did not
+/// Those that came after the first list with its pause budget had its numbers.
+const LATER_CHECKS: [(&str, Check); 2] = [
+    ("secondary-returned", replication::secondary_returned),
+    ("lease", replication::lease),
+];
+
+/// Runs all checks of a planned failover. `excluded`: the catalogue offers no manual failover to hubs of this home. `None`: that region did not
 /// answer. Decides from its arguments alone.
 #[allow(clippy::too_many_arguments)] // Each is a source of its own, and both callers have exactly these.
 pub fn evaluate(
@@ -170,6 +198,8 @@ pub fn evaluate(
         "pause-budget",
         estimate::budget(expected),
     ));
+    let later = (CHECKS.len() as u8 + 2..).zip(LATER_CHECKS);
+    results.extend(later.map(|(n, (name, check))| result(n, name, check(&scene))));
     CheckReport {
         ready: results.iter().all(|result| result.verdict != Verdict::Fail),
         from: hub.primary.clone(),
@@ -180,6 +210,8 @@ pub fn evaluate(
         expected_loss_records: 0,
         lag_records: primary.map(RegionFacts::lag_records),
         lag_ms: primary.map(RegionFacts::lag_ms),
+        forced: false,
+        loss: None,
         earliest: policy::earliest(state, hub, to, now),
     }
 }

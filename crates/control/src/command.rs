@@ -1,10 +1,15 @@
 //! What may be asked of the control plane, and what it answers.
 
+use crate::divergence::LostRange;
+use crate::drill::Drill;
+use crate::loss::{AcceptedLoss, LossEstimate};
 use crate::model::{Deployment, Hub, Operation, ResourceGroup, StepName, Subscription};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use types::{CloudToDevice, Epoch, HubId, HubName, Policy, RegionName, Replication, UnixMillis};
+use types::{
+    CloudToDevice, Epoch, HubId, HubName, PartnerAway, Policy, RegionName, Replication, UnixMillis,
+};
 
 /// One entry of the consensus log: a command with everything that is not deterministic already in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +64,12 @@ pub enum Command {
         name: String,
     },
 
+    /// One surviving node was made the only voter (`castling recover`), in this term: told for the activity log when it
+    /// runs again.
+    Recovered {
+        node: RegionName,
+        term: u64,
+    },
     /// Starts a planned failover to the hub's other region. `to` must name it. `excluded`: the proposer's catalogue does not
     /// offer manual failover to hubs whose home is this hub's.
     StartFailover {
@@ -68,6 +79,49 @@ pub enum Command {
         reason: String,
         #[serde(default)]
         excluded: bool,
+        /// The drill it is a leg of: exempt from the time between failovers and from the daily limit.
+        #[serde(default)]
+        drill: Option<String>,
+    },
+    /// Starts a forced failover to the hub's other region: what the lost primary alone has is given up. Not subject to the
+    /// time between failovers, to daily limits, nor to `excluded`: a disaster does not wait for a policy. `accept`: the loss
+    /// that is accepted; `shown`: the estimate its operator saw.
+    StartForcedFailover {
+        hub: HubId,
+        to: RegionName,
+        operation: String,
+        reason: String,
+        #[serde(default)]
+        excluded: bool,
+        accept: AcceptedLoss,
+        shown: LossEstimate,
+    },
+    /// The old primary of forced failover `operation` is back: what it alone had, per partition. Seen twice, it changes nothing.
+    Returned {
+        hub: HubId,
+        operation: String,
+        region: RegionName,
+        partitions: Vec<LostRange>,
+    },
+
+    /// Starts a drill: a planned failover, `hold_ms` in the other region, a planned failback. → [`Answer::Drill`].
+    StartDrill {
+        hub: HubId,
+        drill: String,
+        reason: String,
+        hold_ms: i64,
+    },
+    /// Ends a drill, with its report.
+    EndDrill {
+        drill: String,
+        report: Option<serde_json::Value>,
+        error: Option<(String, String)>,
+    },
+    /// Writes down what an operator does to `id` of a hub where the control plane has no part in it. → [`Answer::Done`].
+    Note {
+        hub: HubId,
+        what: Noted,
+        id: String,
     },
     /// Asks for a roll-back; refused after the point of no return.
     CancelFailover {
@@ -88,6 +142,10 @@ pub enum Command {
     CommitFailover {
         operation: String,
         detail: serde_json::Value,
+        /// Planned only: what the catch-up step came to, recorded in the same entry, which saves a round inside the pause.
+        /// If the two sides disagree it is recorded, and the commit refused.
+        #[serde(default)]
+        caught_up: Option<serde_json::Value>,
     },
     /// Ends a failover that will not happen; only before the point of no return. The old primary serves again at its epoch.
     RollBack {
@@ -101,6 +159,13 @@ pub enum Command {
         report: Option<serde_json::Value>,
         error: Option<(String, String)>,
     },
+}
+
+/// What is only written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Noted {
+    SalvageReplay,
+    SalvageDiscard,
 }
 
 /// A hub as its owner wants it. `None` fields keep what is there on update and take the default on creation.
@@ -118,6 +183,11 @@ pub struct HubSpec {
     pub partition_count: Option<u16>,
     pub retention_days: Option<u8>,
     pub replication: Option<Replication>,
+    #[serde(default)]
+    pub partner_away: Option<PartnerAway>,
+    /// 0: no bound.
+    #[serde(default)]
+    pub lag_max_ms: Option<u32>,
     pub cloud_to_device: Option<CloudToDevice>,
     /// `None` keeps them. Keys missing in a policy were filled by the proposer.
     pub policies: Option<Vec<Policy>>,
@@ -142,6 +212,7 @@ pub enum Answer {
         created: bool,
     },
     Operation(Box<Operation>),
+    Drill(Box<Drill>),
     /// What was to be deleted is not there.
     Absent,
     Epoch(Epoch),

@@ -2,6 +2,7 @@
 //! [`crate::failover::next_action`] reads them back: what is not recorded did not happen.
 
 use crate::checks::CheckReport;
+use crate::divergence::Position;
 use crate::model::Operation;
 use crate::model::StepName;
 use serde::{Deserialize, Serialize};
@@ -36,14 +37,25 @@ pub struct CommitDetail {
     pub primary: RegionName,
 }
 
-/// What the new primary found when it opened.
+/// How long the old primary's lease was waited for, in milliseconds. `confirmed`: it said itself that it is suspended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseDetail {
+    pub waited_ms: i64,
+    #[serde(default)]
+    pub confirmed: bool,
+}
+
+/// What the new primary found when it opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenDetail {
     /// Device sockets open before the fence, and still open now; `None`: not known.
     pub sockets_before: Option<u64>,
     pub sockets_kept: Option<u64>,
     /// Requests that gateways held during the pause.
     pub requests_parked: u64,
+    /// Where each partition stood when the new epoch began.
+    #[serde(default)]
+    pub opened: Vec<Position>,
 }
 
 /// That the old primary follows, from the handover record on.

@@ -1,7 +1,8 @@
 //! What regions and the control plane tell of themselves before a failover.
 
 use serde::{Deserialize, Serialize};
-use types::{Epoch, Lsn, PartitionId, RegionName};
+use std::collections::BTreeMap;
+use types::{Epoch, Lsn, PartitionId, RegionName, Sequence, UnixMillis};
 
 /// What one region tells of itself and of the hub. A region that did not answer has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,8 +13,14 @@ pub struct RegionFacts {
     /// Version of the log's format that it writes and reads.
     pub log_format: u32,
     pub uptime_ms: i64,
-    /// True while it may serve: it has read its roles from the control plane since it started. Leases will stand here.
+    /// It has read its roles from the control plane since it started.
+    #[serde(default)]
+    pub roles_known: bool,
+    /// True while it may acknowledge: it holds its lease.
     pub lease_held: bool,
+    /// How long its lease still lasts, in milliseconds; 0: it holds none.
+    #[serde(default)]
+    pub lease_left_ms: u64,
     /// Its copy of the control plane has this many entries.
     pub control_applied: u64,
     pub store_healthy: bool,
@@ -57,6 +64,47 @@ pub struct PartitionFacts {
     pub fenced: bool,
     /// Why the partition has stopped; `None`: it has not.
     pub corrupt: Option<String>,
+    /// Enqueued time of the last durable record.
+    #[serde(default)]
+    pub time: UnixMillis,
+    /// Secondary only: the primary's last word, and how long ago it came, in milliseconds.
+    #[serde(default)]
+    pub word: Option<(Word, i64)>,
+    /// Primary only: what only this region has.
+    #[serde(default)]
+    pub tail: Option<Tail>,
+    /// Secondary only: it lacks part of the history it follows (it rewinds, or takes a copy), and what it is doing about it. It
+    /// cannot lead meanwhile.
+    #[serde(default)]
+    pub returning: Option<String>,
+}
+
+/// How far a primary was ahead of what its follower had confirmed, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    pub epoch: Epoch,
+    /// The primary's last durable record, and its enqueued time.
+    pub lsn: Lsn,
+    pub next_sequence: Sequence,
+    pub time: UnixMillis,
+    /// What comes after the follower's last confirmation.
+    pub tail: Tail,
+}
+
+/// Records that only the primary has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// The last record the follower has confirmed.
+    pub after: Lsn,
+    pub records: u64,
+    pub bytes: u64,
+    /// Enqueued time of the oldest of them; `None`: there are none.
+    pub oldest: Option<UnixMillis>,
+    /// Devices they touch; at least so many if `devices_cut`.
+    pub devices: u64,
+    pub devices_cut: bool,
+    /// Changes by kind: telemetry events, and entries by the first letter of their key (docs/formats/state.md).
+    pub kinds: BTreeMap<String, u64>,
 }
 
 /// What a region does for a partition.

@@ -5,10 +5,11 @@
 //!
 //! | action | it performs | it records |
 //! |---|---|---|
-//! | `GatherFacts` | asks both regions, evaluates [`crate::checks::evaluate`] | `StepEnded check` with the [`crate::checks::CheckReport`] |
+//! | `GatherFacts` | asks both regions, evaluates [`crate::checks::evaluate`] or [`crate::checks::evaluate_forced`] | `StepEnded check` with the [`crate::checks::CheckReport`] |
 //! | `Warm` | waits until [`warm_enough`] | `StepEnded warm` with [`crate::details::WarmDetail`] |
 //! | `Fence` | has the old primary stop, flush and write its handover records | `StepEnded fence` with [`crate::details::HandoverDetail`] |
 //! | `CatchUp` | waits until the new primary has applied and synced them | `StepEnded catchup`, the same shape |
+//! | `AwaitLease` | waits [`lease_wait_ms`] until the old primary can hold no lease | `StepEnded lease` with [`crate::details::LeaseDetail`] |
 //! | `Commit` | nothing | `CommitFailover` with [`crate::details::CommitDetail`] |
 //! | `Open` | has the new primary acknowledge | `StepEnded open` with [`crate::details::OpenDetail`] |
 //! | `Reverse` | has the old primary follow | `StepEnded reverse` with [`crate::details::ReverseDetail`] |
@@ -16,10 +17,17 @@
 //! | `Unfence` | has the old primary serve again at its epoch | `StepEnded rollback` with [`crate::details::UnfenceDetail`] |
 //! | `Finish` | builds [`crate::report::report`] | `Finish` with it |
 //!
+//! A planned failover takes [`StepName::PLANNED`], a forced one [`StepName::FORCED`]: it neither warms nor fences, it waits until
+//! the old primary's lease has lapsed, and it ends when the new primary is open. Going back needs no `Unfence` then: the old
+//! primary is suspended by the record itself ([`suspended`]), and no more so once the record says that it goes back. Only one that
+//! took over a planned failover may have its fence to release.
+//!
 //! Before it performs an action for which [`Action::needs_start`] is true it records `StepStarted`.
 
-use crate::details::{check_outcome, handover_agrees};
+use crate::checks::CheckReport;
+use crate::details::{LeaseDetail, check_outcome, handover_agrees, read};
 use crate::model::{Hub, Operation, State, StepName};
+use crate::refusal::RefusalCode;
 use types::{Epoch, HubId, UnixMillis, limits};
 
 /// What the coordinator does next.
@@ -29,6 +37,7 @@ pub enum Action {
     Warm,
     Fence,
     CatchUp,
+    AwaitLease,
     Commit,
     Open,
     Reverse,
@@ -74,6 +83,7 @@ impl Action {
             Action::Warm => Some(StepName::Warm),
             Action::Fence => Some(StepName::Fence),
             Action::CatchUp => Some(StepName::CatchUp),
+            Action::AwaitLease => Some(StepName::Lease),
             Action::Commit => Some(StepName::Commit),
             Action::Open => Some(StepName::Open),
             Action::Reverse => Some(StepName::Reverse),
@@ -85,7 +95,10 @@ impl Action {
     /// True if `StepStarted` must be recorded before this is performed. Steps inside the pause begin where the former ended,
     /// which saves a round of the consensus each.
     pub fn needs_start(&self, operation: &Operation) -> bool {
-        let early = matches!(self, Action::GatherFacts | Action::Warm | Action::Fence);
+        let early = matches!(
+            self,
+            Action::GatherFacts | Action::Warm | Action::Fence | Action::AwaitLease
+        );
         early && self.step().is_some_and(|step| !operation.has_started(step))
     }
 }
@@ -127,6 +140,7 @@ pub fn next_action(
         Some(StepName::Warm) => Action::Warm,
         Some(StepName::Fence) => Action::Fence,
         Some(StepName::CatchUp) => Action::CatchUp,
+        Some(StepName::Lease) => Action::AwaitLease,
         Some(StepName::Commit) => Action::Commit,
         // Not reached: these come after the commit. Going on is what is right there.
         Some(StepName::Open | StepName::Reverse | StepName::RollBack) | None => {
@@ -135,9 +149,8 @@ pub fn next_action(
     }
 }
 
-/// A fence may stand at the old primary from the moment its step began, whether or not that step ended.
 fn way_back(operation: &Operation) -> Action {
-    if operation.has_started(StepName::Fence) && !operation.has_ended(StepName::RollBack) {
+    if operation.may_have_fenced() && !operation.has_ended(StepName::RollBack) {
         return Action::Unfence;
     }
     Action::Finish {
@@ -146,12 +159,10 @@ fn way_back(operation: &Operation) -> Action {
 }
 
 fn way_forward(operation: &Operation) -> Action {
-    if !operation.has_ended(StepName::Open) {
-        Action::Open
-    } else if !operation.has_ended(StepName::Reverse) {
-        Action::Reverse
-    } else {
-        Action::Finish { error: None }
+    match operation.next_step() {
+        Some(StepName::Reverse) => Action::Reverse,
+        Some(_) => Action::Open,
+        None => Action::Finish { error: None },
     }
 }
 
@@ -187,7 +198,7 @@ fn reason_to_go_back(
     }
     if operation.has_ended(StepName::Check) {
         if let Err(why) = check_outcome(operation) {
-            return Some(("FailoverChecksFailed", why));
+            return Some((check_code(operation), why));
         }
         if begun(StepName::Warm).is_some() && late(StepName::Warm, settings.warm_ms_max) {
             let why = format!(
@@ -197,12 +208,29 @@ fn reason_to_go_back(
             return Some(("WarmTimedOut", why));
         }
     }
+    if operation.has_ended(StepName::Lease)
+        && read::<LeaseDetail>(operation, StepName::Lease).is_none()
+    {
+        let why = "the lease step recorded no readable wait".to_owned();
+        return Some(("LeaseNotAwaited", why));
+    }
     if operation.has_ended(StepName::CatchUp)
         && let Err(why) = handover_agrees(operation, hub.partition_count)
     {
         return Some(("HandoverMismatch", why));
     }
     None
+}
+
+/// The code under which a failover is rolled back whose checks failed.
+fn check_code(operation: &Operation) -> &'static str {
+    let report = read::<CheckReport>(operation, StepName::Check);
+    match report.map(|report| report.code()) {
+        Some(RefusalCode::PrimaryIsHealthy) => "PrimaryIsHealthy",
+        Some(RefusalCode::LossExceedsAccepted) => "LossExceedsAccepted",
+        Some(RefusalCode::SecondaryNotReady) => "SecondaryNotReady",
+        _ => "FailoverChecksFailed",
+    }
 }
 
 /// True when the secondary is close enough for the fence. A confirmation cannot be younger than a round trip, so that is
@@ -226,6 +254,30 @@ pub fn fence_stands(state: &State, hub: HubId, operation: &str, epoch: Epoch) ->
         }
         Some(_) | None => true,
     }
+}
+
+/// How long a coordinator waits before it commits a forced failover, in milliseconds of its own monotonic clock: from the moment
+/// its own copy of the control plane has the start of the lease step. A lease granted before that has lapsed then, even if the
+/// holder's clock is slower by the part that is allowed. A new coordinator waits the whole time again.
+pub const fn lease_wait_ms() -> i64 {
+    (limits::LEASE_MS + limits::LEASE_MS / limits::LEASE_CLOCK_RATE_PARTS) as i64
+}
+
+/// Whether the primary of this hub must acknowledge nothing: a forced failover waits for its lease to lapse, so it may be
+/// superseded at any moment. True from the start of the lease step on, until the operation is committed (the role changes
+/// then) or goes back.
+pub fn suspended(state: &State, hub: &Hub) -> bool {
+    let running = hub
+        .operation
+        .as_ref()
+        .and_then(|id| state.operations.get(id))
+        .filter(|op| op.is_running() && op.is_forced());
+    running.is_some_and(|op| {
+        op.has_started(StepName::Lease)
+            && !op.is_committed()
+            && !op.is_rolling_back()
+            && op.cancel.is_none()
+    })
 }
 
 #[cfg(test)]

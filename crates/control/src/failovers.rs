@@ -2,7 +2,11 @@
 
 use crate::apply::Call;
 use crate::command::Answer;
-use crate::model::{HubState, Operation, OperationKind, OperationStatus, State, Step, StepName};
+use crate::details::handover_agrees;
+use crate::forced::parted;
+use crate::model::{
+    Hub, HubState, Operation, OperationKind, OperationStatus, State, Step, StepName,
+};
 use crate::operations::Begin;
 use crate::policy;
 use crate::refusal::{Refusal, RefusalCode};
@@ -12,53 +16,77 @@ use types::{HubId, RegionName, limits};
 /// consensus inside the pause. A fence is not among them: that it may have happened must be known before it happens.
 const STARTED_BY_THE_FORMER: [StepName; 3] = [StepName::CatchUp, StepName::Open, StepName::Reverse];
 
+/// A failover as it is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub hub: HubId,
+    pub to: &'a RegionName,
+    pub operation: &'a str,
+    pub reason: &'a str,
+}
+
 impl State {
     /// Starts a planned failover, or refuses it; a repeated operation id gives the same operation back.
     pub(crate) fn start_failover(
         &mut self,
         call: Call<'_>,
-        hub: HubId,
-        to: &RegionName,
-        operation: &str,
-        reason: &str,
+        asked: Asked<'_>,
         excluded: bool,
+        drill: Option<&str>,
     ) -> Result<Answer, Refusal> {
-        if let Some(known) = self.operations.get(operation)
-            && known.hub == Some(hub)
-            && known.switch().is_some_and(|switch| switch.to == to)
-        {
-            return Ok(Answer::Operation(Box::new(known.clone())));
+        if let Some(known) = self.known_failover(asked, false) {
+            return Ok(known);
         }
-        let hub = self.hub_or_refuse(hub)?.clone();
-        policy::failover_allowed(self, &hub, to, excluded, call.at)?;
-        self.fresh_operation(operation)?;
-        if reason.chars().count() > limits::FAILOVER_REASON_CHARS_MAX {
-            let message = format!(
-                "The reason must not exceed {} characters.",
-                limits::FAILOVER_REASON_CHARS_MAX
-            );
-            return Err(Refusal::new(RefusalCode::InvalidProperties, message));
+        let hub = self.hub_or_refuse(asked.hub)?.clone();
+        match drill {
+            Some(drill) => self.leg_allowed(&hub, asked.to, drill, excluded)?,
+            None => policy::failover_allowed(self, &hub, asked.to, excluded, call.at)?,
         }
+        self.fresh_operation(asked.operation)?;
+        short_reason(asked.reason)?;
         let kind = OperationKind::Failover {
             from: hub.primary.clone(),
-            to: to.clone(),
+            to: asked.to.clone(),
             epoch: hub.epoch,
-            back: *to == hub.home,
+            back: *asked.to == hub.home,
+            drill: drill.map(str::to_owned),
         };
+        if let Some(drill) = drill {
+            self.record_leg(drill, asked);
+        }
+        Ok(self.begin_failover(call, &hub, asked, kind))
+    }
+
+    /// The same request again: the operation of this id, if it is this failover.
+    pub(crate) fn known_failover(&self, asked: Asked<'_>, forced: bool) -> Option<Answer> {
+        let known = self.operations.get(asked.operation)?;
+        let switch = known.switch()?;
+        let same = known.hub == Some(asked.hub) && switch.to == asked.to && switch.forced == forced;
+        same.then(|| Answer::Operation(Box::new(known.clone())))
+    }
+
+    /// Begins a failover that was found allowed.
+    pub(crate) fn begin_failover(
+        &mut self,
+        call: Call<'_>,
+        hub: &Hub,
+        asked: Asked<'_>,
+        kind: OperationKind,
+    ) -> Answer {
         let target = hub.name.key();
         self.edit_hub(&target, |hub| {
             hub.state = HubState::FailingOver;
-            hub.operation = Some(operation.into());
+            hub.operation = Some(asked.operation.into());
         });
         let begin = Begin {
-            id: operation,
+            id: asked.operation,
             kind,
             target,
             hub: Some(hub.id),
             subscription: &hub.subscription,
-            reason,
+            reason: asked.reason,
         };
-        Ok(Answer::Operation(Box::new(self.begin(call, begin))))
+        Answer::Operation(Box::new(self.begin(call, begin)))
     }
 
     /// Asks for a roll-back; asking twice, or while it goes back already, changes nothing more.
@@ -137,7 +165,36 @@ impl State {
             ended: Some(call.at),
             detail: detail.clone(),
         };
-        Ok(self.edit_operation(id, |op| put_step(op, done)))
+        let parted = parted(op, step, detail, call.at);
+        let target = op.target.clone();
+        let answer = self.edit_operation(id, |op| put_step(op, done));
+        if let Some(parted) = parted {
+            self.record_divergence(&target, parted);
+        }
+        Ok(answer)
+    }
+
+    /// Records the catch-up step ahead of the commit that comes with it.
+    ///
+    /// # Errors
+    /// As [`State::step_ended`]; and when the two sides disagree, which stays recorded: the coordinator goes back then.
+    pub(crate) fn caught_up(
+        &mut self,
+        call: Call<'_>,
+        id: &str,
+        reached: &serde_json::Value,
+    ) -> Result<(), Refusal> {
+        let op = self.failover_or_refuse(id)?;
+        if op.is_committed() || !op.is_running() {
+            return Ok(());
+        }
+        self.step_ended(call, id, StepName::CatchUp, reached)?;
+        let op = self.failover_or_refuse(id)?;
+        let partitions = op
+            .hub
+            .and_then(|hub| self.hub(hub))
+            .map_or(0, |hub| hub.partition_count);
+        handover_agrees(op, partitions).map_err(|why| out_of_order(op, &why))
     }
 
     /// The point of no return: the hub's next epoch begins, with the other region as primary.
@@ -220,9 +277,12 @@ impl State {
         error: &Option<(String, String)>,
     ) -> Result<OperationStatus, Refusal> {
         if op.is_committed() {
-            return match (error, op.has_ended(StepName::Reverse)) {
-                (None, true) => Ok(OperationStatus::Succeeded),
-                (None, false) => Err(out_of_order(op, "the old primary does not follow yet")),
+            return match (error, op.next_step()) {
+                (None, None) => Ok(OperationStatus::Succeeded),
+                (None, Some(step)) => {
+                    let why = format!("step {} has not ended yet", step.name());
+                    Err(out_of_order(op, &why))
+                }
                 (Some(_), _) => Err(past_no_return(op, "ended with an error")),
             };
         }
@@ -238,7 +298,7 @@ impl State {
             });
         } else if error.is_none() {
             return Err(out_of_order(op, "its steps are not done"));
-        } else if op.has_started(StepName::Fence) {
+        } else if op.may_have_fenced() {
             return Err(out_of_order(
                 op,
                 "the old primary may be fenced: roll back first",
@@ -251,7 +311,7 @@ impl State {
         })
     }
 
-    fn failover_or_refuse(&self, id: &str) -> Result<&Operation, Refusal> {
+    pub(crate) fn failover_or_refuse(&self, id: &str) -> Result<&Operation, Refusal> {
         let op = self.operation_or_refuse(id)?;
         match op.switch() {
             Some(_) => Ok(op),
@@ -268,7 +328,7 @@ impl State {
         }
     }
 
-    fn edit_operation(&mut self, id: &str, edit: impl FnOnce(&mut Operation)) -> Answer {
+    pub(crate) fn edit_operation(&mut self, id: &str, edit: impl FnOnce(&mut Operation)) -> Answer {
         self.changed();
         let op = self
             .operations
@@ -305,9 +365,21 @@ fn may_go_on(op: &Operation) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Refuses a reason that is too long to keep.
+pub(crate) fn short_reason(reason: &str) -> Result<(), Refusal> {
+    if reason.chars().count() <= limits::FAILOVER_REASON_CHARS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "The reason must not exceed {} characters.",
+        limits::FAILOVER_REASON_CHARS_MAX
+    );
+    Err(Refusal::new(RefusalCode::InvalidProperties, message))
+}
+
 fn former_end(op: &Operation, step: StepName) -> Option<types::UnixMillis> {
-    let at = StepName::PLANNED.iter().position(|name| *name == step)?;
-    op.step(*StepName::PLANNED.get(at.checked_sub(1)?)?)?.ended
+    let at = op.plan().iter().position(|name| *name == step)?;
+    op.step(*op.plan().get(at.checked_sub(1)?)?)?.ended
 }
 
 fn put_step(op: &mut Operation, step: Step) {

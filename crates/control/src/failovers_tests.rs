@@ -1,9 +1,10 @@
-use crate::details::record;
+use crate::details::{HandoverDetail, record};
+use crate::failover::{Action, Timings, next_action};
 use crate::refusal::RefusalCode;
 use crate::testing::*;
 use crate::{Answer, Command, HubState, OperationStatus, State, StepName};
 use serde_json::json;
-use types::{Epoch, HubId};
+use types::{Epoch, HubId, UnixMillis};
 
 fn running() -> State {
     let mut state = active_hub();
@@ -41,6 +42,7 @@ fn commit() -> Command {
     Command::CommitFailover {
         operation: "op".into(),
         detail: json!(null),
+        caught_up: None,
     }
 }
 
@@ -422,7 +424,7 @@ fn status_can_always_say_what_comes_next() {
     assert_eq!(say(&after(StepName::Fence)), "cancel, or wait for catchup");
     assert_eq!(
         say(&after(StepName::Commit)),
-        "wait for open: past the point of no return it only goes forward"
+        "wait for open in east: past the point of no return it only goes forward"
     );
     let mut state = after(StepName::Fence);
     apply(&mut state, cancel());
@@ -434,4 +436,37 @@ fn status_can_always_say_what_comes_next() {
     );
     apply(&mut state, finish("op"));
     assert_eq!(say(&state), "none: the operation has ended");
+}
+
+#[test]
+fn a_catch_up_that_comes_with_the_commit_is_recorded_with_it_unless_the_sides_disagree() {
+    let commit = |reached: serde_json::Value| Command::CommitFailover {
+        operation: "op".into(),
+        detail: json!({ "epoch": 2, "primary": "east" }),
+        caught_up: Some(reached),
+    };
+    let mut state = after(StepName::Fence);
+    let mut agreed = state.clone();
+    let reached = agreed.operations["op"]
+        .step(StepName::Fence)
+        .unwrap()
+        .detail
+        .clone();
+    assert_eq!(
+        apply(&mut agreed, commit(reached.clone())),
+        Answer::Epoch(Epoch(2))
+    );
+    assert!(agreed.operations["op"].has_ended(StepName::CatchUp));
+    assert_eq!(apply(&mut agreed, commit(reached)), Answer::Epoch(Epoch(2)));
+
+    let other = record(&HandoverDetail::default());
+    let answer = apply(&mut state, commit(other));
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    let op = &state.operations["op"];
+    assert!(op.has_ended(StepName::CatchUp) && !op.is_committed());
+    let hub = state.hub(HubId(1)).unwrap();
+    assert!(matches!(
+        next_action(op, hub, UnixMillis(0), &Timings::default()),
+        Action::RollBack { .. }
+    ));
 }

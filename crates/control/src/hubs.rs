@@ -65,6 +65,8 @@ impl State {
             partition_count,
             retention_days,
             replication,
+            partner_away,
+            lag_max_ms,
             cloud_to_device,
             policies,
         } = settled;
@@ -84,12 +86,15 @@ impl State {
             partition_count,
             retention_days,
             replication,
+            partner_away,
+            lag_max_ms,
             cloud_to_device,
             consumer_groups: vec![default_group],
             stored_properties: spec.stored_properties.clone(),
             etag: self.changed(),
             created: call.at,
             operation: Some(operation.into()),
+            divergences: Vec::new(),
         };
         let begun = self.begin(
             call,
@@ -144,6 +149,8 @@ impl State {
         hub.sku = settled.sku;
         hub.retention_days = settled.retention_days;
         hub.replication = settled.replication;
+        hub.partner_away = settled.partner_away;
+        hub.lag_max_ms = settled.lag_max_ms;
         hub.cloud_to_device = settled.cloud_to_device;
         hub.policies = settled.policies;
         hub.tags.clone_from(&spec.tags);

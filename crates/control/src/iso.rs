@@ -13,6 +13,31 @@ pub fn iso8601(at: UnixMillis) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// Reads what [`iso8601`] writes, and nothing else.
+pub fn parse_iso8601(text: &str) -> Option<UnixMillis> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| {
+        let digits = bytes.get(from..to)?;
+        let all = digits.iter().all(u8::is_ascii_digit);
+        all.then(|| {
+            digits
+                .iter()
+                .fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
+        })
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute) = (number(11, 13)?, number(14, 16)?);
+    let (second, millis) = (number(17, 19)?, number(20, 23)?);
+    // The count of days is the inverse of the writing: found by its own check.
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let from_march = year - i64::from(month <= 2);
+    let (era, in_era) = (from_march.div_euclid(400), from_march.rem_euclid(400));
+    let days = era * 146_097 + in_era * 365 + in_era / 4 - in_era / 100 + of_year - 719_468;
+    let seconds = (hour * 60 + minute) * 60 + second;
+    let at = UnixMillis(days * DAY_MS + seconds * 1000 + millis);
+    (iso8601(at) == text).then_some(at)
+}
+
 /// Writes a span for people: `1 h`, `24 h`, `90 min`, `2.5 s`.
 pub fn span(millis: i64) -> String {
     match millis {
@@ -59,6 +84,39 @@ mod tests {
             (-1, "1969-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(iso8601(UnixMillis(millis)), text);
+            if millis >= 0 {
+                assert_eq!(parse_iso8601(text), Some(UnixMillis(millis)));
+            }
+        }
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_is_read_back() {
+        for day in 0..4 * 36_525 {
+            let at = UnixMillis(day * DAY_MS + 12_345_678);
+            assert_eq!(parse_iso8601(&iso8601(at)), Some(at));
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_so_is_not_read() {
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-11-23T03:20:00Z",
+            "2026-11-23T03:20:00.123",
+            "2026-11-23T03:20:00.123+",
+            "2026-02-30T03:20:00.123Z",
+            "2026-13-01T03:20:00.123Z",
+            "2026-00-01T03:20:00.123Z",
+            "2026-11-23T24:00:00.000Z",
+            "2026-11-23T03:60:00.000Z",
+            "2026-11-23 03:20:00.123Z",
+            "+026-11-23T03:20:00.123Z",
+            "2026-11-23T03:20:00.123ZZ",
+            "２026-11-23T03:20:00.123Z",
+        ] {
+            assert_eq!(parse_iso8601(bad), None, "{bad}");
         }
     }
 

@@ -11,16 +11,22 @@ pub mod command;
 mod consumer_groups;
 mod deploy;
 pub mod details;
+pub mod divergence;
+pub mod drill;
+mod drills;
 pub mod facts;
 pub mod failover;
 mod failovers;
+mod forced;
 mod groups;
 mod hubs;
 pub mod iso;
 mod lookup;
+pub mod loss;
 pub mod model;
 pub mod naming;
 mod operations;
+pub mod page;
 pub mod policy;
 pub mod refusal;
 pub mod report;
@@ -33,6 +39,10 @@ mod properties;
 mod testing;
 
 pub use command::{Answer, Command, HubSpec, Request};
+pub use divergence::{Divergence, LostRange, Position, Return};
+pub use drill::{Drill, DrillStatus};
+pub use lookup::Switch;
+pub use loss::{AcceptedLoss, LossEstimate};
 pub use model::{
     Hub, HubState, Operation, OperationKind, OperationStatus, ResourceGroup, State, Step, StepName,
 };

@@ -127,13 +127,27 @@ pub(crate) fn active(hub: &Hub) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::HubNotActive, message))
 }
 
-/// What a planned failover is about: `epoch` is the one it leaves.
+/// What a failover is about: `epoch` is the one it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch<'a> {
     pub from: &'a RegionName,
     pub to: &'a RegionName,
     pub epoch: Epoch,
     pub back: bool,
+    pub forced: bool,
+    /// The drill it is a leg of.
+    pub drill: Option<&'a str>,
+}
+
+impl Switch<'_> {
+    /// Its steps, in their order.
+    pub fn plan(&self) -> &'static [StepName] {
+        if self.forced {
+            &StepName::FORCED
+        } else {
+            &StepName::PLANNED
+        }
+    }
 }
 
 impl Operation {
@@ -149,13 +163,33 @@ impl Operation {
                 to,
                 epoch,
                 back,
+                drill,
             } => Some(Switch {
                 from,
                 to,
                 epoch: *epoch,
                 back: *back,
+                forced: false,
+                drill: drill.as_deref(),
             }),
-            _ => None,
+            OperationKind::Forced {
+                from,
+                to,
+                epoch,
+                back,
+                ..
+            } => Some(Switch {
+                from,
+                to,
+                epoch: *epoch,
+                back: *back,
+                forced: true,
+                drill: None,
+            }),
+            OperationKind::CreateHub
+            | OperationKind::UpdateHub
+            | OperationKind::DeleteHub
+            | OperationKind::DeleteGroup => None,
         }
     }
 
@@ -181,10 +215,36 @@ impl Operation {
         self.has_started(StepName::RollBack)
     }
 
-    /// The first step of a planned failover that has not ended.
+    /// The steps of a failover, in their order; none of other kinds.
+    pub fn plan(&self) -> &'static [StepName] {
+        self.switch().map_or(&[], |switch| switch.plan())
+    }
+
+    pub fn is_forced(&self) -> bool {
+        self.switch().is_some_and(|switch| switch.forced)
+    }
+
+    /// True if a fence may stand at the old primary: its own from the moment the step began, whether or not it ended, or that
+    /// of the failover it took over.
+    pub fn may_have_fenced(&self) -> bool {
+        let inherited = matches!(self.kind, OperationKind::Forced { fenced: true, .. });
+        inherited || self.has_started(StepName::Fence)
+    }
+
+    /// The step from which on the old primary may acknowledge nothing.
+    pub fn pausing_step(&self) -> StepName {
+        if self.is_forced() {
+            StepName::Lease
+        } else {
+            StepName::Fence
+        }
+    }
+
+    /// The first step of a failover that has not ended.
     pub fn next_step(&self) -> Option<StepName> {
-        StepName::PLANNED
-            .into_iter()
+        self.plan()
+            .iter()
+            .copied()
             .find(|name| !self.has_ended(*name))
     }
 
@@ -193,10 +253,10 @@ impl Operation {
         self.is_running() && self.switch().is_some() && !self.is_committed()
     }
 
-    /// How long the hub acknowledged nothing, in milliseconds: from the fence to the opening, or to the end of the
-    /// roll-back. `None` when it was never fenced, or still is.
+    /// How long the hub acknowledged nothing because of this operation, in milliseconds: from the fence (forced: from the wait
+    /// for the lease) to the opening, or to the end of the roll-back. `None` when it came to no pause, or it still lasts.
     pub fn pause_ms(&self) -> Option<i64> {
-        let from = self.step(StepName::Fence)?.started;
+        let from = self.step(self.pausing_step())?.started;
         let open = self.step(StepName::Open).and_then(|step| step.ended);
         let back = self.step(StepName::RollBack).and_then(|step| step.ended);
         Some(open.or(back)?.since(from).max(0))
@@ -211,7 +271,7 @@ impl Operation {
             return "wait: the coordinator finishes it".into();
         };
         if self.is_rolling_back() {
-            let fenced = self.has_started(StepName::Fence) && !self.has_ended(StepName::RollBack);
+            let fenced = self.may_have_fenced() && !self.has_ended(StepName::RollBack);
             return match fenced {
                 true => format!("wait: {} releases its fence and serves again", switch.from),
                 false => "wait: the coordinator records the end of the roll-back".into(),
@@ -219,7 +279,14 @@ impl Operation {
         }
         let next = self.next_step().map_or("the report", StepName::name);
         if self.is_committed() {
-            return format!("wait for {next}: past the point of no return it only goes forward");
+            let place = match self.next_step() {
+                Some(StepName::Open) => format!(" in {}", switch.to),
+                Some(StepName::Reverse) => format!(" in {}", switch.from),
+                _ => String::new(),
+            };
+            return format!(
+                "wait for {next}{place}: past the point of no return it only goes forward"
+            );
         }
         match &self.cancel {
             Some(_) => "wait: the roll-back that was asked for begins".into(),

@@ -1,10 +1,14 @@
 //! What the control plane knows. Serialised whole as its snapshot (docs/formats/control.md).
 
 use crate::apply::Remembered;
+use crate::divergence::Divergence;
+use crate::drill::Drill;
+use crate::loss::{AcceptedLoss, LossEstimate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{
-    CloudToDevice, Epoch, HubId, HubName, HubSettings, Policy, RegionName, Replication, UnixMillis,
+    CloudToDevice, Epoch, HubId, HubName, HubSettings, PartnerAway, Policy, RegionName,
+    Replication, UnixMillis,
 };
 
 /// The whole state. Keys of the maps are the forms in which names are compared (lower case).
@@ -20,6 +24,9 @@ pub struct State {
     pub hubs: BTreeMap<String, Hub>,
     /// Running and past operations by id.
     pub operations: BTreeMap<String, Operation>,
+    /// Drills that run and their reports, by id.
+    #[serde(default)]
+    pub drills: BTreeMap<String, Drill>,
     pub activity: Vec<Activity>,
     pub next_hub: u32,
     /// Counts every change; etags are made from it.
@@ -41,6 +48,7 @@ impl Default for State {
             groups: BTreeMap::new(),
             hubs: BTreeMap::new(),
             operations: BTreeMap::new(),
+            drills: BTreeMap::new(),
             activity: Vec::new(),
             next_hub: 0,
             revision: 0,
@@ -137,6 +145,10 @@ pub struct Hub {
     pub partition_count: u16,
     pub retention_days: u8,
     pub replication: Replication,
+    #[serde(default)]
+    pub partner_away: PartnerAway,
+    #[serde(default)]
+    pub lag_max_ms: Option<u32>,
     pub cloud_to_device: CloudToDevice,
     /// `$Default` first.
     pub consumer_groups: Vec<ConsumerGroup>,
@@ -146,6 +158,9 @@ pub struct Hub {
     pub created: UnixMillis,
     /// The operation that runs on it now.
     pub operation: Option<String>,
+    /// Where the histories of its regions parted in forced failovers, the latest last.
+    #[serde(default)]
+    pub divergences: Vec<Divergence>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +195,8 @@ impl Hub {
             partition_count: self.partition_count,
             retention_days: self.retention_days,
             replication: self.replication,
+            partner_away: self.partner_away,
+            lag_max_ms: self.lag_max_ms,
             cloud_to_device: self.cloud_to_device.clone(),
             policies: self.policies.clone(),
             consumer_groups: self
@@ -226,6 +243,23 @@ pub enum OperationKind {
         to: RegionName,
         epoch: Epoch,
         back: bool,
+        /// The drill it is a leg of.
+        #[serde(default)]
+        drill: Option<String>,
+    },
+    /// Forced: `from` is lost, hung or cut off. `accept`: the loss its operator accepts; `shown`: the estimate they saw.
+    Forced {
+        from: RegionName,
+        to: RegionName,
+        epoch: Epoch,
+        back: bool,
+        accept: AcceptedLoss,
+        shown: LossEstimate,
+        /// The stuck failover that it ended as it began. `fenced`: its fence may stand at `from`.
+        #[serde(default)]
+        took_over: Option<String>,
+        #[serde(default)]
+        fenced: bool,
     },
 }
 
@@ -240,7 +274,7 @@ pub enum OperationStatus {
     Failed,
 }
 
-/// The numbered steps of a planned failover, in order (DESIGN section 6), and of the roll-back.
+/// The numbered steps of failovers, planned and forced (DESIGN section 6), and of the roll-back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepName {
@@ -248,6 +282,8 @@ pub enum StepName {
     Warm,
     Fence,
     CatchUp,
+    /// Forced only: the wait until the old primary can hold no lease.
+    Lease,
     Commit,
     Open,
     Reverse,
@@ -265,6 +301,13 @@ impl StepName {
         StepName::Reverse,
     ];
 
+    pub const FORCED: [StepName; 4] = [
+        StepName::Check,
+        StepName::Lease,
+        StepName::Commit,
+        StepName::Open,
+    ];
+
     /// As it stands in records, reports and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -272,6 +315,7 @@ impl StepName {
             StepName::Warm => "warm",
             StepName::Fence => "fence",
             StepName::CatchUp => "catchup",
+            StepName::Lease => "lease",
             StepName::Commit => "commit",
             StepName::Open => "open",
             StepName::Reverse => "reverse",

@@ -81,14 +81,16 @@ impl State {
             _ => error.clone(),
         };
         let status = match (&op.kind, error) {
-            (OperationKind::Failover { .. }, _) => self.finish_failover(call, &op, error)?,
+            (OperationKind::Failover { .. } | OperationKind::Forced { .. }, _) => {
+                self.finish_failover(call, &op, error)?
+            }
             (_, Some(_)) => OperationStatus::Failed,
             (_, None) => OperationStatus::Succeeded,
         };
         match op.kind {
-            OperationKind::Failover { .. } | OperationKind::UpdateHub => {
-                self.release(&op.target, HubState::Active)
-            }
+            OperationKind::Failover { .. }
+            | OperationKind::Forced { .. }
+            | OperationKind::UpdateHub => self.release(&op.target, HubState::Active),
             OperationKind::CreateHub if error.is_none() => {
                 self.release(&op.target, HubState::Active)
             }
@@ -158,7 +160,7 @@ impl State {
         });
     }
 
-    fn end(&mut self, at: UnixMillis, id: &str, end: End<'_>) -> Operation {
+    pub(crate) fn end(&mut self, at: UnixMillis, id: &str, end: End<'_>) -> Operation {
         let op = self
             .operations
             .get_mut(id)

@@ -1,5 +1,10 @@
 //! Whether a hub may be failed over now. Each rule is a function of its own: the command and the dry run call the same ones.
 //!
+//! A forced failover neither waits for these rules nor counts in them: a disaster does not keep to a schedule, and the failback
+//! after it, a planned one, must be free to begin as soon as the old region has returned. The legs of a drill are exempt
+//! because a drill returns by itself and only one runs on a hub at a time; they do not count either, so that a drill which could
+//! not return does not bar the failback, and a rehearsal never delays the real thing.
+//!
 //! `earliest` is the first instant at which the policy lets the same request pass, all its rules considered.
 //! Source: DESIGN section 6; control-plane notes section 9.
 
@@ -189,8 +194,7 @@ pub(crate) fn still_counts(state: &State, op: &Operation, now: UnixMillis) -> bo
         .policy
         .cooldown_ms
         .max(limits::FAILOVER_DAY_MS);
-    let done = op.switch().is_some() && op.status == OperationStatus::Succeeded;
-    done && op.ended.is_some_and(|ended| now.since(ended) < horizon)
+    counts(op) && op.ended.is_some_and(|ended| now.since(ended) < horizon)
 }
 
 fn switches<'a>(
@@ -200,12 +204,14 @@ fn switches<'a>(
     state
         .operations
         .values()
-        .filter(|op| {
-            op.hub == Some(hub.id)
-                && op.switch().is_some()
-                && op.status == OperationStatus::Succeeded
-        })
+        .filter(|op| op.hub == Some(hub.id) && counts(op))
         .filter_map(|op| Some((op, op.ended?)))
+}
+
+/// Planned failovers that moved a hub, outside drills.
+fn counts(op: &Operation) -> bool {
+    let planned = |switch: crate::Switch<'_>| !switch.forced && switch.drill.is_none();
+    op.status == OperationStatus::Succeeded && op.switch().is_some_and(planned)
 }
 
 fn within_day(ended: UnixMillis, now: UnixMillis) -> bool {
@@ -347,6 +353,7 @@ mod tests {
                 operation: "probe".into(),
                 reason: String::new(),
                 excluded,
+                drill: None,
             };
             match state.clone().apply(&request("", at, command)) {
                 Answer::Refused(refusal) => refusal.code,

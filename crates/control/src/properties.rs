@@ -1,12 +1,16 @@
 //! Random histories: whatever is asked, in whatever order and however often, the state stays legal and nothing is stuck.
 
-use crate::details::record;
-use crate::failover::{Action, Timings, next_action};
+mod invariants;
+mod requests;
+
+use crate::drill::{DrillAction, drill_next};
+use crate::failover::{Timings, next_action};
 use crate::model::*;
 use crate::testing::*;
 use crate::{Answer, Command, Request};
+use invariants::{check_drills, check_hub, check_operation};
 use proptest::prelude::*;
-use serde_json::json;
+use requests::{asked, back, leg, stray};
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Epoch, HubId, UnixMillis};
 
@@ -23,6 +27,10 @@ enum Event {
         id: u8,
         lost: bool,
         twice: bool,
+    },
+    /// A step of the coordinator of drills; what it asks for may be lost.
+    DriveDrill {
+        lost: bool,
     },
     /// The coordinator looks now and records later, after others have done so: a leader that was replaced.
     LookNow {
@@ -52,22 +60,26 @@ enum Asked {
     DeleteGroup,
     PutConsumerGroup,
     FailOver,
+    Force,
     Cancel,
+    Return,
+    Drill,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     use Asked::*;
     let asked = prop_oneof![
         4 => Just(PutHub), 1 => Just(DeleteHub), 2 => Just(PutGroup), 1 => Just(DeleteGroup),
-        1 => Just(PutConsumerGroup), 6 => Just(FailOver), 2 => Just(Cancel)
+        1 => Just(PutConsumerGroup), 6 => Just(FailOver), 3 => Just(Force), 2 => Just(Cancel), 3 => Just(Return), 2 => Just(Drill)
     ];
     let id = 0..6u8;
     let event = prop_oneof![
-        6 => (asked, 0..3u8, id.clone()).prop_map(|(command, hub, id)| Event::Ask { command, hub, id }),
-        20 => (id.clone(), any::<bool>(), any::<bool>()).prop_map(|(id, a, b)| Event::Coordinate { id, lost: a && b, twice: a }),
+        10 => (asked, 0..3u8, id.clone()).prop_map(|(command, hub, id)| Event::Ask { command, hub, id }),
+        26 => (id.clone(), any::<bool>(), any::<bool>()).prop_map(|(id, a, b)| Event::Coordinate { id, lost: a && b, twice: a }),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(a, b)| Event::DriveDrill { lost: a && b }),
         2 => id.clone().prop_map(|id| Event::LookNow { id }),
         2 => Just(Event::RecordLate),
-        2 => (id, 0..8u8, 0..6u8).prop_map(|(id, step, kind)| Event::Stray { id, step, kind }),
+        2 => (id, 0..9u8, 0..6u8).prop_map(|(id, step, kind)| Event::Stray { id, step, kind }),
         3 => prop_oneof![-500..6_000i64, 1_000_000..90_000_000i64].prop_map(|ms| Event::Time { ms }),
         1 => Just(Event::Repeat),
         1 => Just(Event::Restart),
@@ -109,8 +121,8 @@ impl World {
         if matches!(answer, Answer::Refused(_)) {
             assert_eq!(before.revision, self.state.revision);
             assert_eq!(
-                (&before.hubs, &before.operations),
-                (&self.state.hubs, &self.state.operations)
+                (&before.hubs, &before.operations, &before.drills),
+                (&self.state.hubs, &self.state.operations, &self.state.drills)
             );
         }
         self.last = Some(request);
@@ -123,6 +135,7 @@ impl World {
                 drop(self.apply(asked(&self.state, command, hub, id)))
             }
             Event::Coordinate { id, lost, twice } => self.coordinate(&self.target(id), lost, twice),
+            Event::DriveDrill { lost } => self.drive_drill(lost),
             Event::LookNow { id } => self.late = self.next_record(&self.target(id)),
             Event::RecordLate => {
                 if let Some(command) = self.late.take() {
@@ -196,6 +209,31 @@ impl World {
         }
     }
 
+    /// What a coordinator does for the drill that runs: what is refused ends it.
+    fn drive_drill(&mut self, lost: bool) {
+        let Some(drill) = self.state.running_drills().next().cloned() else {
+            return;
+        };
+        let now = UnixMillis(self.now).max(self.state.time);
+        let end = |error| Command::EndDrill {
+            drill: drill.id.clone(),
+            report: None,
+            error,
+        };
+        let command = match drill_next(&self.state, &drill, now) {
+            DrillAction::StartForward => leg(&drill, 0),
+            DrillAction::StartBack => leg(&drill, 1),
+            DrillAction::End { error } => end(error),
+            DrillAction::Wait => return,
+        };
+        if lost {
+            return;
+        }
+        if let Answer::Refused(refusal) = self.apply(command) {
+            self.apply(end(Some((format!("{:?}", refusal.code), refusal.message))));
+        }
+    }
+
     /// The invariants of hubs and operations.
     fn check(&mut self, before: &State, committed: bool) {
         let state = &self.state;
@@ -218,6 +256,20 @@ impl World {
         for op in state.operations.values() {
             check_operation(state, op);
         }
+        check_drills(state);
+    }
+
+    /// A region that was lost may return at any time; then nobody is away.
+    fn bring_all_back(&mut self) {
+        let away: Vec<_> = self
+            .state
+            .hubs
+            .values()
+            .filter_map(|hub| Some(back(hub.id, hub.away()?)))
+            .collect();
+        for command in away {
+            assert_eq!(self.apply(command), Answer::Done);
+        }
     }
 
     /// I8: however it stands, coordinators that work bring every operation to an end.
@@ -228,9 +280,11 @@ impl World {
                 .running_operations()
                 .map(|op| op.id.clone())
                 .collect();
-            if running.is_empty() {
+            if running.is_empty() && self.state.running_drills().next().is_none() {
                 return;
             }
+            self.now += 50;
+            self.drive_drill(false);
             for id in running {
                 self.coordinate(&id, false, false);
             }
@@ -239,152 +293,6 @@ impl World {
             "stuck: {:#?}",
             self.state.running_operations().collect::<Vec<_>>()
         );
-    }
-}
-
-fn check_hub(state: &State, key: &str, hub: &Hub) {
-    assert_eq!(*key, hub.name.key());
-    assert!(hub.primary == hub.home || Some(&hub.primary) == hub.partner.as_ref());
-    assert!(
-        state
-            .group(&hub.subscription, &hub.resource_group)
-            .is_some(),
-        "a hub without a group"
-    );
-    let running: Vec<_> = state
-        .running_operations()
-        .filter(|op| op.hub == Some(hub.id))
-        .collect();
-    assert!(
-        running.len() <= 1,
-        "two operations run on one hub: {running:?}"
-    );
-    assert_eq!(hub.operation.as_ref(), running.first().map(|op| &op.id));
-    let expected = match running.first().map(|op| &op.kind) {
-        Some(OperationKind::CreateHub) => HubState::Activating,
-        Some(OperationKind::DeleteHub) => HubState::Deleting,
-        Some(OperationKind::Failover { .. }) => HubState::FailingOver,
-        Some(other) => panic!("{other:?} runs on a hub"),
-        None if hub.state == HubState::Deleting => HubState::Deleting,
-        None => HubState::Active,
-    };
-    assert_eq!(hub.state, expected);
-}
-
-fn check_operation(state: &State, op: &Operation) {
-    assert_eq!(op.is_running(), op.ended.is_none());
-    assert!(!op.legal_next().is_empty());
-    assert_eq!(op.legal_next().starts_with("none"), !op.is_running());
-    let names: BTreeSet<_> = op.steps.iter().map(|step| step.name).collect();
-    assert_eq!(names.len(), op.steps.len(), "a step stands twice");
-    assert!(
-        !(op.is_committed() && op.is_rolling_back()),
-        "committed and rolled back"
-    );
-    let planned: Vec<_> = op
-        .steps
-        .iter()
-        .map(|s| s.name)
-        .filter(|name| *name != StepName::RollBack)
-        .collect();
-    assert_eq!(
-        planned,
-        StepName::PLANNED[..planned.len()],
-        "steps are out of order"
-    );
-    for pair in op.steps.windows(2) {
-        let skipped = pair[1].name == StepName::RollBack;
-        assert!(
-            skipped || pair[0].ended.is_some_and(|ended| ended <= pair[1].started),
-            "{pair:?}"
-        );
-    }
-    match op.status {
-        OperationStatus::Succeeded if op.switch().is_some() => {
-            assert!(op.has_ended(StepName::Reverse))
-        }
-        OperationStatus::RolledBack | OperationStatus::Cancelled => {
-            assert!(!op.is_committed() && op.error.is_some())
-        }
-        OperationStatus::Running if op.switch().is_some() => {
-            let hub = state
-                .hub(op.hub.unwrap())
-                .expect("a hub that fails over is there");
-            let action = next_action(op, hub, state.time, &Timings::default());
-            assert!(
-                !matches!(action, Action::Wait { .. }),
-                "a running failover has nothing to do: {op:?}"
-            );
-        }
-        _ => {}
-    }
-}
-
-fn asked(state: &State, command: Asked, hub: u8, id: u8) -> Command {
-    let name = ["Hub-One", "hub-two", "HUB-ONE"][usize::from(hub)];
-    let operation = format!("op-{id}");
-    let number = state.hub_named(name).map_or(HubId(99), |hub| hub.id);
-    match command {
-        Asked::PutHub => {
-            let mut spec = spec(name);
-            spec.tags = [("n".to_owned(), id.to_string())].into();
-            spec.partner = (id != 3).then(|| region("east"));
-            Command::PutHub {
-                operation,
-                spec: Box::new(spec),
-            }
-        }
-        Asked::DeleteHub => {
-            let (subscription, group) = (SUB.into(), "group".into());
-            Command::DeleteHub {
-                subscription,
-                group,
-                name: name.into(),
-                operation,
-            }
-        }
-        Asked::PutGroup => put_group("Group"),
-        Asked::DeleteGroup => Command::DeleteGroup {
-            subscription: SUB.into(),
-            name: "group".into(),
-            operation,
-        },
-        Asked::PutConsumerGroup => Command::PutConsumerGroup {
-            hub: number,
-            name: format!("cg{id}"),
-        },
-        Asked::FailOver => start_failover(
-            number.0,
-            if id.is_multiple_of(2) { "east" } else { "west" },
-            &operation,
-        ),
-        Asked::Cancel => {
-            let running = state.running_operations().find(|op| op.switch().is_some());
-            Command::CancelFailover {
-                operation: running.map_or(operation, |op| op.id.clone()),
-            }
-        }
-    }
-}
-
-fn stray(id: &str, step: u8, kind: u8) -> Command {
-    let operation = id.to_owned();
-    let steps = [StepName::PLANNED.as_slice(), &[StepName::RollBack]].concat();
-    let step = steps[usize::from(step) % steps.len()];
-    match kind {
-        0 => Command::StepStarted { operation, step },
-        1 => Command::StepEnded {
-            operation,
-            step,
-            detail: record(&json!({ "stray": true })),
-        },
-        2 => Command::CommitFailover {
-            operation,
-            detail: json!(null),
-        },
-        3 => roll_back(id),
-        4 => finish(id),
-        _ => fail(id),
     }
 }
 
@@ -399,6 +307,8 @@ proptest! {
         }
         world.drive_to_the_end();
         prop_assert!(world.state.hubs.values().all(|hub| hub.operation.is_none()));
+        world.bring_all_back();
+        prop_assert!(world.state.hubs.values().all(|hub| hub.away().is_none()));
     }
 
     #[test]
@@ -413,12 +323,12 @@ proptest! {
 }
 
 #[test]
-fn histories_do_reach_successes_roll_backs_and_cancels() {
+fn histories_do_reach_every_end_of_each_kind() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeMap::new();
-    for _ in 0..300 {
+    for _ in 0..500 {
         let mut world = World::new();
         for event in events().new_tree(&mut runner).unwrap().current() {
             world.event(event);
@@ -429,10 +339,35 @@ fn histories_do_reach_successes_roll_backs_and_cancels() {
             .values()
             .filter(|op| op.switch().is_some())
         {
-            *reached.entry(format!("{:?}", op.status)).or_insert(0) += 1;
+            let forced = if op.is_forced() { "forced " } else { "" };
+            *reached
+                .entry(format!("{forced}{:?}", op.status))
+                .or_insert(0) += 1;
         }
+        let drills = |state: &State, reached: &mut BTreeMap<String, i32>| {
+            for drill in state.drills.values() {
+                *reached
+                    .entry(format!("drill {:?}", drill.status))
+                    .or_insert(0) += 1;
+            }
+        };
+        drills(&world.state, &mut reached);
+        world.drive_to_the_end();
+        drills(&world.state, &mut reached);
     }
-    for status in ["Succeeded", "RolledBack", "Cancelled", "Running"] {
+    for status in [
+        "Succeeded",
+        "RolledBack",
+        "Cancelled",
+        "Running",
+        "forced Succeeded",
+        "forced RolledBack",
+        "forced Cancelled",
+        "forced Running",
+        "drill Succeeded",
+        "drill Failed",
+        "drill Running",
+    ] {
         assert!(reached.get(status).is_some_and(|n| *n >= 5), "{reached:?}");
     }
 }

@@ -28,6 +28,14 @@ pub enum RefusalCode {
     FailoverTooSoon,
     FailoverDailyLimit,
     FailoverChecksFailed,
+    /// A forced failover may lose more than its operator accepts.
+    LossExceedsAccepted,
+    /// A forced failover is not what is needed: a planned one loses nothing.
+    PrimaryIsHealthy,
+    /// The secondary cannot take over: it is away, returning, copying or broken.
+    SecondaryNotReady,
+    DrillNotFound,
+    DrillRunning,
     OperationNotFound,
     OperationEnded,
     PastPointOfNoReturn,

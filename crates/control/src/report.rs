@@ -1,5 +1,9 @@
 //! The report of a failover, written when it ends (docs/formats/report.md).
 
+mod forced;
+
+pub use forced::add_return;
+
 use crate::checks::CheckReport;
 use crate::details::{CommitDetail, HandoverDetail, OpenDetail, WarmDetail, read};
 use crate::iso::iso8601;
@@ -27,12 +31,12 @@ pub fn report(operation: &Operation, hub: &Hub, extra: &ReportFacts) -> Value {
     let warm = read::<WarmDetail>(operation, StepName::Warm);
     let open = read::<OpenDetail>(operation, StepName::Open).unwrap_or_default();
     let commit = read::<CommitDetail>(operation, StepName::Commit);
-    json!({
+    let mut report = json!({
         "format": FORMAT,
         "operation": operation.id,
         "hub": hub.name,
         "kind": if switch.is_some_and(|s| s.back) { "failback" } else { "failover" },
-        "planned": true,
+        "planned": !operation.is_forced(),
         "outcome": outcome(operation),
         "from": switch.map(|s| s.from),
         "to": switch.map(|s| s.to),
@@ -46,8 +50,8 @@ pub fn report(operation: &Operation, hub: &Hub, extra: &ReportFacts) -> Value {
         "ended": iso8601(extra.at),
         "durationMs": extra.at.since(operation.started),
         "pauseMs": pause_ms(operation, extra.at),
+        "recoveryMs": recovery_ms(operation),
         "lagBefore": warm.map(|w| json!({ "records": w.lag_records, "ms": w.lag_ms })),
-        "lost": { "records": 0 },
         "devices": extra.devices,
         "socketsBefore": open.sockets_before,
         "socketsKept": open.sockets_kept,
@@ -55,21 +59,37 @@ pub fn report(operation: &Operation, hub: &Hub, extra: &ReportFacts) -> Value {
         "steps": steps(operation),
         "partitions": partitions(operation),
         "checks": checks(operation),
-    })
+    });
+    if let Some(fields) = report.as_object_mut() {
+        forced::add(fields, operation, hub);
+    }
+    report
+}
+
+/// The recovery time: from the operator's word to the opening in the other region. A planned failover keeps serving until the
+/// fence, so its pause counts.
+fn recovery_ms(operation: &Operation) -> Option<i64> {
+    if !operation.is_forced() {
+        return operation.is_committed().then(|| operation.pause_ms())?;
+    }
+    let opened = operation.step(StepName::Open)?.ended?;
+    Some(opened.since(operation.started))
 }
 
 /// The pause; when a roll-back ends without a recorded end of its own, until the report.
 fn pause_ms(operation: &Operation, at: UnixMillis) -> Option<i64> {
-    let fence = operation.step(StepName::Fence)?;
+    let begun = operation.step(operation.pausing_step())?;
     Some(
         operation
             .pause_ms()
-            .unwrap_or_else(|| at.since(fence.started)),
+            .unwrap_or_else(|| at.since(begun.started)),
     )
 }
 
 fn outcome(operation: &Operation) -> &'static str {
     match (operation.is_committed(), &operation.cancel) {
+        // Another failover took it over on its way.
+        (true, _) if operation.error.is_some() => "Failed",
         (true, _) => "Succeeded",
         (false, Some(_)) => "Cancelled",
         (false, None) => "RolledBack",
@@ -79,7 +99,8 @@ fn outcome(operation: &Operation) -> &'static str {
 /// Number, times and details of each step; those of the check step stand under `checks`.
 fn steps(operation: &Operation) -> Vec<Value> {
     let number = |name: StepName| {
-        StepName::PLANNED
+        operation
+            .plan()
             .iter()
             .position(|step| *step == name)
             .map(|at| at + 1)
@@ -154,7 +175,8 @@ mod tests {
             ("error", Value::Null),
             ("started", json!("1970-01-01T00:00:10.000Z")),
             ("devices", json!(12)),
-            ("lost", json!({"records": 0})),
+            ("lost", json!({"records": 0, "exact": true})),
+            ("planned", json!(true)),
             ("lagBefore", json!({"records": 3, "ms": 20})),
             ("socketsKept", json!(5)),
         ] {

@@ -107,6 +107,29 @@ mod tests {
         assert_eq!(restored, state);
     }
 
+    /// A forced failover whose old primary has returned, one whose has not, and a drill that runs.
+    fn disaster() -> State {
+        let mut state = active_hub();
+        let at = force(&mut state, "force-1", "east", 10_000);
+        let back = returned("force-1", "west", vec![lost_range(0, 4), lost_range(1, 0)]);
+        state.apply(&request("back", at + 1, back));
+        let drill = crate::Command::StartDrill {
+            hub: types::HubId(1),
+            drill: "drill-1".into(),
+            reason: "twice a year".into(),
+            hold_ms: 60_000,
+        };
+        state.apply(&request("drill", at + 2, drill));
+        force(&mut state, "force-2", "west", at + 3);
+        state
+    }
+
+    #[test]
+    fn what_disasters_leave_behind_is_read_back() {
+        let state = disaster();
+        assert_eq!(State::restore(&state.snapshot()).unwrap(), state);
+    }
+
     #[test]
     fn an_unknown_format_is_refused_by_its_number() {
         assert_eq!(
@@ -142,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn the_fixture_of_format_1_with_disasters_opens() {
+        let state =
+            State::restore(include_bytes!("../tests/fixtures/state-1-forced.json")).unwrap();
+        let hub = state.hub_named("hub-one").unwrap();
+        assert_eq!(hub.divergences, disaster().hubs["hub-one"].divergences);
+        assert_eq!(hub.divergences[0].returned.as_ref().unwrap().records(), 4);
+        assert_eq!(hub.away().unwrap().operation, "force-2");
+        assert!(state.drills["drill-1"].is_running());
+        assert!(state.operations["force-1"].is_forced());
+        assert_eq!(State::restore(&state.snapshot()).unwrap(), state);
+    }
+
+    #[test]
     fn the_fixture_of_format_1_opens() {
         let state = State::restore(include_bytes!("../tests/fixtures/state-1.json")).unwrap();
         let hub = state.hub_named("hub-one").unwrap();
@@ -159,6 +195,9 @@ mod tests {
             HubState::Activating
         );
         assert_eq!(state.deployment.principals[0].client_id, "app");
+        // What was added later has its defaults.
+        assert!(state.drills.is_empty() && hub.divergences.is_empty());
+        assert!(!state.operations["op-1"].is_forced());
         assert_eq!(State::restore(&state.snapshot()).unwrap(), state);
     }
 }

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use types::{CloudToDevice, Policy, RegionName, Replication, limits};
+use types::{CloudToDevice, PartnerAway, Policy, RegionName, Replication, limits};
 
 /// The free SKU.
 pub(crate) const FREE: &str = "F1";
@@ -20,6 +20,8 @@ pub(crate) struct Settled {
     pub partition_count: u16,
     pub retention_days: u8,
     pub replication: Replication,
+    pub partner_away: PartnerAway,
+    pub lag_max_ms: Option<u32>,
     pub cloud_to_device: CloudToDevice,
     pub policies: Vec<Policy>,
 }
@@ -53,6 +55,14 @@ impl State {
             replication: spec
                 .replication
                 .unwrap_or(existing.map_or(Replication::default(), |hub| hub.replication)),
+            partner_away: spec
+                .partner_away
+                .unwrap_or(existing.map_or(PartnerAway::default(), |hub| hub.partner_away)),
+            lag_max_ms: match spec.lag_max_ms {
+                Some(0) => None,
+                Some(bound) => Some(bound),
+                None => existing.and_then(|hub| hub.lag_max_ms),
+            },
             cloud_to_device: (spec.cloud_to_device.clone()).unwrap_or_else(|| {
                 existing.map_or_else(CloudToDevice::default, |hub| hub.cloud_to_device.clone())
             }),
@@ -156,6 +166,13 @@ fn event_mistakes(settled: &Settled, existing: Option<&Hub>) -> Vec<String> {
     mistakes.extend(outside(RETENTION, settled.retention_days, days));
     if settled.replication == Replication::Sync && settled.partner.is_none() {
         mistakes.push("replication: 'sync' needs a paired region that runs here".into());
+    }
+    if let Some(bound) = settled.lag_max_ms {
+        let bounds = limits::LAG_MAX_MS_MIN..=limits::LAG_MAX_MS_MAX;
+        mistakes.extend(outside("castling.lagMaxSeconds in ms", bound, bounds));
+        if settled.partner.is_none() {
+            mistakes.push("castling.lagMaxSeconds: it needs a paired region that runs here".into());
+        }
     }
     mistakes
 }
@@ -431,6 +448,48 @@ mod tests {
             spec.stored_properties =
                 serde_json::json!({"x": "y".repeat(limits::HUB_STORED_PROPERTIES_BYTES_MAX)});
         });
+    }
+
+    #[test]
+    fn the_lag_bound_has_a_range_needs_a_pair_and_zero_takes_it_away() {
+        let lag = |bound: u32| move |spec: &mut HubSpec| spec.lag_max_ms = Some(bound);
+        for good in [0, limits::LAG_MAX_MS_MIN, limits::LAG_MAX_MS_MAX] {
+            assert_eq!(said(lag(good)), None, "{good}");
+        }
+        for bad in [1, limits::LAG_MAX_MS_MIN - 1, limits::LAG_MAX_MS_MAX + 1] {
+            check_bad("castling.lagMaxSeconds", lag(bad));
+        }
+        check_bad("needs a paired region", |spec| {
+            (spec.partner, spec.lag_max_ms) = (None, Some(1_000));
+        });
+        let mut state = deployed();
+        let mut put = |bound: Option<u32>| {
+            let mut spec = spec("hub-one");
+            spec.lag_max_ms = bound;
+            state.apply(&request("", 1, crate::testing::put(spec)));
+            state.apply(&request("", 1, finish("create-hub-one")));
+            state.hub_named("hub-one").unwrap().lag_max_ms
+        };
+        assert_eq!(
+            [put(Some(1_000)), put(None), put(Some(0)), put(None)],
+            [Some(1_000), Some(1_000), None, None]
+        );
+    }
+
+    #[test]
+    fn what_a_hub_does_without_its_partner_is_kept_until_it_is_changed() {
+        use types::PartnerAway;
+        let mut state = deployed();
+        let mut put = |away: Option<PartnerAway>| {
+            let mut spec = spec("hub-one");
+            spec.partner_away = away;
+            state.apply(&request("", 1, crate::testing::put(spec)));
+            state.apply(&request("", 1, finish("create-hub-one")));
+            state.hub_named("hub-one").unwrap().partner_away
+        };
+        assert_eq!(put(None), PartnerAway::Wait);
+        assert_eq!(put(Some(PartnerAway::Degrade)), PartnerAway::Degrade);
+        assert_eq!(put(None), PartnerAway::Degrade);
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Helpers of this crate's tests: a small deployment, its requests, and a coordinator in one call.
 
+mod forced;
+
+pub use forced::*;
+
 use crate::checks::{CheckReport, ControlFacts, PartitionFacts, RegionFacts, Role, evaluate};
 use crate::command::HubSpec;
 use crate::details::*;
+use crate::divergence::Position;
 use crate::failover::{Action, Timings, next_action};
 use crate::model::*;
 use crate::report::{ReportFacts, report};
 use crate::{Answer, Command, RefusalCode, Request};
 use std::collections::BTreeMap;
-use types::{Epoch, HubId, Lsn, PartitionId, Policy, RegionName, Rights, UnixMillis};
+use types::{Epoch, HubId, Lsn, PartitionId, Policy, RegionName, Rights, Sequence, UnixMillis};
 
 pub const SUB: &str = "sub-1";
 /// 32 bytes.
@@ -84,6 +89,8 @@ pub fn spec(name: &str) -> HubSpec {
         partition_count: None,
         retention_days: None,
         replication: None,
+        partner_away: None,
+        lag_max_ms: None,
         cloud_to_device: None,
         policies: None,
         default_policies: vec![policy("iothubowner", KEY)],
@@ -135,6 +142,7 @@ pub fn start_failover(hub: u32, to: &str, operation: &str) -> Command {
         operation: operation.into(),
         reason: "drill".into(),
         excluded: false,
+        drill: None,
     }
 }
 
@@ -190,13 +198,19 @@ pub fn healthy(hub: &Hub, name: &RegionName) -> RegionFacts {
         lag_ms: 0,
         fenced: false,
         corrupt: None,
+        time: UnixMillis(9_000),
+        word: None,
+        tail: None,
+        returning: None,
     };
     RegionFacts {
         region: name.clone(),
         version: "1.0.0".into(),
         log_format: 1,
         uptime_ms: 3_600_000,
+        roles_known: true,
         lease_held: true,
+        lease_left_ms: 4_500,
         control_applied: 100,
         store_healthy: true,
         store_detail: String::new(),
@@ -225,6 +239,9 @@ pub fn good_control() -> ControlFacts {
 
 /// The checks of a healthy pair of regions.
 pub fn good_checks(state: &State, op: &Operation, at: i64) -> CheckReport {
+    if op.is_forced() {
+        return forced_checks(state, op, at);
+    }
     let hub = state.hub(op.hub.unwrap()).unwrap();
     let switch = op.switch().unwrap();
     let control = ControlFacts {
@@ -242,6 +259,15 @@ pub fn good_checks(state: &State, op: &Operation, at: i64) -> CheckReport {
         &control,
         UnixMillis(at),
     )
+}
+
+pub fn opened(hub: &Hub) -> Vec<Position> {
+    let position = |n| Position {
+        partition: PartitionId(n),
+        lsn: Lsn(10),
+        next_sequence: Sequence(7),
+    };
+    (0..hub.partition_count).map(position).collect()
 }
 
 pub fn handover(hub: &Hub) -> HandoverDetail {
@@ -284,6 +310,14 @@ pub fn performed(state: &State, id: &str, action: &Action, at: i64) -> Option<Co
                 sockets_before: Some(5),
                 sockets_kept: Some(5),
                 requests_parked: 1,
+                opened: opened(hub),
+            }),
+        ),
+        Action::AwaitLease => ended(
+            StepName::Lease,
+            record(&LeaseDetail {
+                waited_ms: 5_100,
+                confirmed: false,
             }),
         ),
         Action::Reverse => ended(
@@ -307,6 +341,7 @@ pub fn performed(state: &State, id: &str, action: &Action, at: i64) -> Option<Co
             Some(Command::CommitFailover {
                 operation,
                 detail: record(&detail),
+                caught_up: None,
             })
         }
         Action::RollBack { code, why } => Some(Command::RollBack {

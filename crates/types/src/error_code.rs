@@ -62,6 +62,10 @@ codes! {
     ServerBusy = 503005,
     /// The request took too long; it may have been carried out.
     GatewayTimeout = 504101,
+    /// The consumer read events that a forced failover lost: it goes on at the point of divergence. Ours.
+    ConsumerOffsetDiverged = 409901,
+    /// This region is cut off from the others and may not decide; another one may answer. Nothing was done. Ours.
+    RegionIsolated = 503901,
 }
 
 impl ErrorCode {

@@ -13,4 +13,6 @@ pub use ids::{
     ConnectionId, DeviceId, Epoch, HubId, HubName, InvalidId, Lsn, PartitionId, PartitionKey,
     RegionName, Sequence, UnixMillis, partition_of,
 };
-pub use settings::{CloudToDevice, Feedback, HubSettings, Policy, Replication, Rights};
+pub use settings::{
+    CloudToDevice, Feedback, HubSettings, PartnerAway, Policy, Replication, Rights,
+};

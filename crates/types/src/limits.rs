@@ -94,6 +94,20 @@ pub const MQTT_C2D_IN_FLIGHT_MAX: usize = 16;
 pub const SESSION_NOTIFICATIONS_MAX: usize = 64;
 /// Telemetry bytes one connection may have waiting for one commit. Ours.
 pub const CONNECTION_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+/// New device connections that one MQTT listener admits a second, and how many of them at once: the handshakes of a fleet that
+/// lost its region must not starve those who are connected. Ours.
+pub const RECONNECTS_PER_SECOND: u32 = 2_000;
+pub const RECONNECT_BURST: u32 = 200;
+/// How long a new connection waits for its admission before it is closed; devices come again with their own back-off. Ours.
+pub const RECONNECT_WAIT_MS: u64 = 5_000;
+/// Device connections that an isolated region closes a second. Ours.
+pub const ISOLATED_CLOSES_PER_SECOND: u32 = 2_000;
+/// How often a listener looks whether its region still serves devices. Ours.
+pub const STANDING_LOOK_MS: u64 = 50;
+/// What a client is told to wait before it asks an isolated region again. Ours.
+pub const ISOLATED_RETRY_MS: u64 = 2_000;
+/// How long a read of events waits for this region to learn of a forced failover that its primary knows already. Ours.
+pub const DIVERGENCE_WAIT_MS: u64 = 3_000;
 /// Connections one gateway process accepts. Ours.
 pub const CONNECTIONS_MAX: usize = 200_000;
 
@@ -124,6 +138,14 @@ pub const ENGINE_TURN_COMMANDS_MAX: usize = 4096;
 pub const ENGINE_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Replies of a `sync` hub waiting for the partner, per partition.
 pub const SYNC_WAITING_MAX: usize = 65_536;
+/// A `sync` hub that may degrade goes on without its partner once an answer waited so long for it.
+pub const SYNC_DEGRADE_MS: i64 = 2_000;
+/// Devices counted one by one among the records that only a primary has, per partition; beyond, the count says so.
+pub const TAIL_DEVICES_MAX: usize = 65_536;
+/// Entries a returning region asks for at once.
+pub const REWIND_KEYS_MAX: usize = 1024;
+/// Keys a returning region remembers not to ask for again, per partition.
+pub const REWIND_KEYS_SEEN_MAX: usize = 65_536;
 /// Disk space kept free: below it the store refuses writes with a clear error.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -150,12 +172,19 @@ pub const LINK_RETRY_MS_MIN: u64 = 50;
 pub const LINK_RETRY_MS_MAX: u64 = 1_000;
 /// Refused connections remembered for the operator; the oldest gives way.
 pub const LINK_REFUSALS_KEPT: usize = 32;
+/// Late events in one command of a replay, and their bytes: more than one record of the log holds.
+pub const LATE_EVENTS_MAX: usize = 100_000;
+pub const LATE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Name of a salvaged segment.
+pub const SALVAGE_ID_BYTES_MAX: usize = 128;
 /// Unacknowledged replication bytes per partition before the primary stops shipping and reads from the log later.
 pub const SHIP_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of log records in one replication page.
 pub const SHIP_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of state in one page of a snapshot bootstrap.
 pub const SNAPSHOT_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of salvaged records in one page that is shown or replayed.
+pub const SALVAGE_PAGE_BYTES_MAX: usize = 256 * 1024;
 
 // Failover. DESIGN section 6.
 pub const FAILOVER_PAUSE_CEILING_MS: i64 = 5_000;
@@ -165,6 +194,28 @@ pub const FAILOVER_WARM_MS_MAX: i64 = 60_000;
 pub const FAILOVER_COOLDOWN_MS: i64 = 3_600_000;
 pub const FAILOVERS_PER_DAY: u32 = 2;
 pub const FAILOVER_DAY_MS: i64 = 24 * 3_600_000;
+/// A region acknowledges only while it holds its lease: from before the renewal was asked for, on a monotonic clock.
+pub const LEASE_MS: u64 = 5_000;
+pub const LEASE_RENEW_MS: u64 = 500;
+/// Two monotonic clocks may differ in rate by one part in so many: the wait for another's lease is longer by that part.
+pub const LEASE_CLOCK_RATE_PARTS: u64 = 50;
+/// An isolated region closes its device connections so long after its lease lapsed.
+pub const LEASE_GRACE_MS: u64 = 2_000;
+/// Smallest and largest bound on a hub's lag.
+pub const LAG_MAX_MS_MIN: u32 = 100;
+pub const LAG_MAX_MS_MAX: u32 = 3_600_000;
+/// Forced failovers whose point of divergence a hub remembers, for consumers that read past it.
+pub const DIVERGENCES_KEPT_MAX: usize = 16;
+/// Drills kept of a hub, with their reports; as many of hubs that are gone.
+pub const DRILLS_KEPT_PER_HUB_MAX: usize = 50;
+/// The ids of a drill's legs are made from its own.
+pub const DRILL_ID_CHARS_MAX: usize = OPERATION_ID_CHARS_MAX - 8;
+/// Longest time a drill stays in the other region.
+pub const DRILL_HOLD_MS_MAX: i64 = 24 * 3_600_000;
+pub const DRILL_HOLD_MS_DEFAULT: i64 = 30_000;
+/// Samples taken during one drill, and rows of them kept in its report.
+pub const DRILL_SAMPLES_MAX: usize = 2_000;
+pub const DRILL_SAMPLES_KEPT_MAX: usize = 400;
 /// Longest time a gateway holds a request while a hub changes its primary.
 pub const PARK_MS_MAX: u64 = 15_000;
 pub const PARKED_REQUESTS_MAX: usize = 100_000;
@@ -219,6 +270,10 @@ pub const MANAGEMENT_TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const MANAGEMENT_FORM_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait for a hub's live figures when a hub is read.
 pub const MANAGEMENT_FIGURES_MS_MAX: u64 = 1_500;
+/// Longest wait for a leader of the control plane before a forced check says that there is none: elections take less.
+pub const MANAGEMENT_LEADER_MS_MAX: u64 = 6_000;
+/// Longest wait for regions that are asked what they keep aside of a hub.
+pub const MANAGEMENT_SALVAGE_MS_MAX: u64 = 10_000;
 /// A request that is repeated under its own id within this time after its operation ended gets that operation again.
 pub const MANAGEMENT_REPEAT_MS: i64 = 300_000;
 
@@ -240,5 +295,8 @@ const _: () = {
     assert!(LINK_QUEUE_CLIENT_BYTES_MAX < u32::MAX as usize);
     assert!(LINK_PING_MS * 2 < LINK_SILENCE_MS_MAX);
     assert!(FAILOVER_PAUSE_CEILING_MS < PARK_MS_MAX as i64);
+    assert!(LEASE_RENEW_MS * 4 <= LEASE_MS);
+    // Requests outlive a forced failover: they wait out the lease and find the new primary.
+    assert!(LEASE_MS + LEASE_MS / LEASE_CLOCK_RATE_PARTS + 2_000 < PARK_MS_MAX);
     assert!(HTTP_READ_WAIT_MS_MAX + PARK_MS_MAX < HTTP_REQUEST_TIMEOUT_MS);
 };

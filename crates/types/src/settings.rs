@@ -15,6 +15,17 @@ pub enum Replication {
     Sync,
 }
 
+/// What a `sync` hub does while its partner is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartnerAway {
+    /// Acknowledges nothing until it is back.
+    #[default]
+    Wait,
+    /// Acknowledges like an `async` hub until it has caught up again; visible and logged.
+    Degrade,
+}
+
 /// Cloud-to-device settings of a hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudToDevice {
@@ -83,6 +94,12 @@ pub struct HubSettings {
     /// 1–7.
     pub retention_days: u8,
     pub replication: Replication,
+    /// For `sync` hubs.
+    #[serde(default)]
+    pub partner_away: PartnerAway,
+    /// The secondary may be this far behind, in milliseconds; beyond it the primary slows producers. `None`: no bound.
+    #[serde(default)]
+    pub lag_max_ms: Option<u32>,
     pub cloud_to_device: CloudToDevice,
     pub policies: Vec<Policy>,
     /// `$Default` first; others as made by the owner.

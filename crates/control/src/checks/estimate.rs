@@ -40,7 +40,7 @@ fn measured(state: &State, hub: &Hub) -> Option<i64> {
         .operations
         .values()
         .filter(succeeded)
-        .filter(|op| op.switch().is_some());
+        .filter(|op| op.switch().is_some_and(|switch| !switch.forced));
     last.max_by_key(|op| op.ended)?
         .pause_ms()
         .map(|pause| pause.max(1))

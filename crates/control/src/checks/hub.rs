@@ -40,7 +40,16 @@ pub(super) fn offered(scene: &Scene<'_>) -> Finding {
     ruled(policy::is_offered(scene.hub, scene.excluded), &text)
 }
 
+/// The drill whose leg asks: the policy's time and number do not hold for it.
+fn drill<'a>(scene: &Scene<'a>) -> Option<&'a str> {
+    let asking = scene.control.operation.as_ref()?;
+    scene.state.operations.get(asking)?.switch()?.drill
+}
+
 pub(super) fn cooldown(scene: &Scene<'_>) -> Finding {
+    if let Some(drill) = drill(scene) {
+        return pass(format!("drill '{drill}' returns by itself"));
+    }
     let text = format!(
         "{} have passed since the last failover",
         span(scene.state.deployment.policy.cooldown_ms)
@@ -52,6 +61,9 @@ pub(super) fn cooldown(scene: &Scene<'_>) -> Finding {
 }
 
 pub(super) fn daily_limit(scene: &Scene<'_>) -> Finding {
+    if let Some(drill) = drill(scene) {
+        return pass(format!("drill '{drill}' is not counted"));
+    }
     let text = format!(
         "fewer than {} of this direction within 24 h",
         scene.state.deployment.policy.per_day

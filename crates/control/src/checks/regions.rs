@@ -77,7 +77,7 @@ fn disk(facts: &RegionFacts) -> Finding {
 
 /// A region serves only after it has read its roles from the control plane since it started.
 pub(super) fn roles_known(scene: &Scene<'_>) -> Finding {
-    scene.of_both(|facts| match facts.lease_held {
+    scene.of_both(|facts| match facts.roles_known {
         true => pass(format!(
             "{} has read its roles from the control plane",
             facts.region

@@ -65,19 +65,64 @@ fn misfit(found: &PartitionFacts, expected: Role, epoch: types::Epoch) -> Option
 }
 
 pub(super) fn sound(scene: &Scene<'_>) -> Finding {
-    scene.of_both(|facts| {
-        let stopped = facts
+    scene.of_both(sound_here)
+}
+
+pub(super) fn sound_here(facts: &RegionFacts) -> Finding {
+    let stopped = facts
+        .partitions
+        .iter()
+        .find_map(|p| Some((p.partition, p.corrupt.as_ref()?)));
+    match stopped {
+        Some((partition, why)) => fail(format!(
+            "partition {partition} of {} has stopped: {why}",
+            facts.region
+        )),
+        None => pass(format!("no partition of {} has stopped", facts.region)),
+    }
+}
+
+/// A region that was lost in a forced failover cannot lead before it is back, and has all of the history it follows.
+pub(super) fn secondary_returned(scene: &Scene<'_>) -> Finding {
+    if let Some(away) = scene.hub.away() {
+        return fail(format!(
+            "{} has not returned since it was lost in forced failover '{}' at {}",
+            away.from,
+            away.operation,
+            crate::iso::iso8601(away.at)
+        ));
+    }
+    scene.of_secondary(|facts| {
+        let returning = facts
             .partitions
             .iter()
-            .find_map(|p| Some((p.partition, p.corrupt.as_ref()?)));
-        match stopped {
-            Some((partition, why)) => fail(format!(
-                "partition {partition} of {} has stopped: {why}",
+            .find_map(|p| Some((p.partition, p.returning.as_ref()?)));
+        match returning {
+            Some((partition, what)) => fail(format!(
+                "partition {partition} of {} is not ready to lead: {what}",
                 facts.region
             )),
-            None => pass(format!("no partition of {} has stopped", facts.region)),
+            None => pass(format!("{} has the whole history it follows", facts.region)),
         }
     })
+}
+
+/// Both will have to acknowledge: the old primary until the fence, the new one after it.
+pub(super) fn lease(scene: &Scene<'_>) -> Finding {
+    scene.of_both(holds_lease)
+}
+
+pub(super) fn holds_lease(facts: &RegionFacts) -> Finding {
+    match facts.lease_held {
+        true => pass(format!(
+            "{} holds its lease, for {} ms more",
+            facts.region, facts.lease_left_ms
+        )),
+        false => fail(format!(
+            "{} holds no lease: it could not acknowledge",
+            facts.region
+        )),
+    }
 }
 
 /// The warm step waits for the lag to fall, but not for ever.

@@ -78,7 +78,7 @@ fn failed_before(world: &mut World) {
 type Spoil = fn(&mut World);
 
 /// For each check something that makes it fail, in the order of the checks.
-const FAILURES: [(&str, Spoil); 33] = [
+const FAILURES: [(&str, Spoil); 35] = [
     ("hub-active", |w| w.hub().state = HubState::Deleting),
     ("pair-exists", |w| w.hub().partner = None),
     ("target-is-secondary", |w| w.to = region("west")),
@@ -99,7 +99,7 @@ const FAILURES: [(&str, Spoil); 33] = [
         w.one().disk_free_bytes = limits::DISK_RESERVE_BYTES
     }),
     ("secondary-disk", |w| w.two().disk_free_bytes = 0),
-    ("roles-known", |w| w.two().lease_held = false),
+    ("roles-known", |w| w.two().roles_known = false),
     ("secondary-uptime", |w| w.two().uptime_ms = 999),
     ("link-up", |w| w.one().link_up = false),
     ("link-round-trip", |w| w.one().link_rtt_us = Some(500_000)),
@@ -133,6 +133,10 @@ const FAILURES: [(&str, Spoil); 33] = [
         w.two().partitions[2].digest = Some("other".into())
     }),
     ("pause-budget", |w| w.one().fsync_ms = 1_250),
+    ("secondary-returned", |w| {
+        w.two().partitions[1].returning = Some("it rewinds".into())
+    }),
+    ("lease", |w| w.one().lease_held = false),
 ];
 
 #[test]
