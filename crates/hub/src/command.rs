@@ -106,6 +106,43 @@ pub enum TelemetryCommand {
         origin: Arc<EventOrigin>,
         messages: Vec<Message>,
     },
+    /// Events that a forced failover had lost, from segment `segment`, in order, at most [`limits::LATE_EVENTS_MAX`]. What is
+    /// at or before the last one of this segment that was appended is skipped. → [`Reply::Replayed`]
+    Late {
+        segment: String,
+        events: Vec<LateEvent>,
+    },
+}
+
+/// A lost event as it comes late. It need not have a device any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateEvent {
+    /// The epoch and the position it had.
+    pub epoch: Epoch,
+    pub sequence: Sequence,
+    pub enqueued: UnixMillis,
+    pub device: DeviceId,
+    pub origin: EventOrigin,
+    pub message: Message,
+}
+
+impl LateEvent {
+    pub fn of(epoch: Epoch, event: crate::telemetry::StoredEvent) -> LateEvent {
+        LateEvent {
+            epoch,
+            sequence: event.sequence,
+            enqueued: event.enqueued,
+            device: event.device,
+            origin: EventOrigin {
+                generation: event.generation,
+                auth_method: event.auth_method,
+            },
+            message: Message {
+                bag: event.bag,
+                body: event.body,
+            },
+        }
+    }
 }
 
 /// What the hub says about the sender of an event.
@@ -325,6 +362,11 @@ pub enum Reply {
     /// `None`: nothing waits. `body` is the JSON array of records.
     Feedback(Option<FeedbackBatch>),
     Offset(Option<StoredOffset>),
+    /// Late events appended, and skipped because they were appended before.
+    Replayed {
+        appended: u64,
+        skipped: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

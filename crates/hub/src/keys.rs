@@ -27,6 +27,16 @@ pub fn device_of(key: &[u8]) -> Option<DeviceId> {
     DeviceId::parse(std::str::from_utf8(id).ok()?).ok()
 }
 
+/// The device's part of a key that belongs to one device; `None` for all others.
+pub fn device_part(key: &[u8]) -> Option<&[u8]> {
+    let rest = match key.first()? {
+        b'd' | b't' | b'm' | b'q' | b'c' => key.get(1..)?,
+        b'x' => key.get(9..)?,
+        _ => return None,
+    };
+    rest.split(|byte| *byte == END).next()
+}
+
 /// Range of all identities after `after`.
 pub fn devices_after(after: Option<&DeviceId>) -> (Vec<u8>, Vec<u8>) {
     let from = match after {
@@ -111,6 +121,13 @@ pub fn feedbacks() -> (Vec<u8>, Vec<u8>) {
 
 /// `F`: counters and lock of the feedback queue.
 pub const FEEDBACK_QUEUE: &[u8] = b"F";
+
+/// `l`: how far a salvaged segment was replayed.
+pub fn late(segment: &str) -> Vec<u8> {
+    let mut key = vec![b'l'];
+    key.extend_from_slice(segment.as_bytes());
+    key
+}
 
 /// `o`: a consumer group's stored offset.
 pub fn offset(group: &str) -> Vec<u8> {

@@ -12,6 +12,7 @@ pub mod feedback;
 mod json;
 pub mod keys;
 pub mod registry;
+pub mod salvage;
 pub mod session;
 mod stored;
 pub mod telemetry;

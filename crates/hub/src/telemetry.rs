@@ -3,6 +3,8 @@
 //! An event is encoded once, when it is appended; followers and readers are served the stored bytes. The layout is described
 //! byte by byte in docs/formats/event.md.
 
+mod late;
+
 use crate::command::{AuthMethod, EventOrigin, Message, TelemetryCommand, TelemetryEvent};
 use crate::decision::PresenceChange;
 use crate::{Context, Decision, Refused, Reply, View, registry};
@@ -24,12 +26,17 @@ pub fn decide(
     context: &Context<'_>,
     command: &TelemetryCommand,
 ) -> Result<Decision, Refused> {
-    let TelemetryCommand::Send {
-        device,
-        connection,
-        origin,
-        messages,
-    } = command;
+    let (device, connection, origin, messages) = match command {
+        TelemetryCommand::Send {
+            device,
+            connection,
+            origin,
+            messages,
+        } => (device, connection, origin, messages),
+        TelemetryCommand::Late { segment, events } => {
+            return late::decide(view, segment, events);
+        }
+    };
     if !is_present(context, device, *connection) {
         check_identity(view, device, origin)?;
     }

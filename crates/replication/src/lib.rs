@@ -10,7 +10,7 @@ pub mod record;
 pub mod shipper;
 
 pub use digest::{StateDigest, entry_digest};
-pub use head::{Head, HeadError};
+pub use head::{Goal, Head, HeadError, Rewind, Stage};
 pub use record::{Body, Record, RecordError};
 pub use shipper::{Progress, Shipper};
 

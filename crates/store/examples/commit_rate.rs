@@ -148,8 +148,8 @@ fn store(path: &Path, events: usize) -> std::result::Result<Turns, store::StoreE
                 key,
                 PartitionCommit {
                     records: vec![record],
-                    state: Vec::new(),
                     head: Some(head.clone()),
+                    ..PartitionCommit::default()
                 },
             )
         };

@@ -7,11 +7,13 @@ mod commits;
 mod lifecycle;
 mod log;
 mod retention;
+mod salvage;
 
 pub use commits::*;
 pub use lifecycle::*;
 pub use log::*;
 pub use retention::*;
+pub use salvage::*;
 
 use crate::{LogRecord, PartitionCommit, Store, StoreError};
 use bytes::Bytes;
@@ -54,6 +56,14 @@ rules![
     snapshots_are_consistent_while_commits_go_on,
     clearing_empties_one_partition_only,
     a_cleared_partition_begins_anywhere,
+    a_cut_log_ends_there_and_goes_on_with_other_records,
+    a_log_is_cut_anywhere_within_what_it_keeps,
+    a_cut_that_breaks_the_contract_changes_nothing,
+    what_is_set_aside_outlives_cutting_clearing_and_restarts,
+    setting_aside_twice_gives_one_salvage_and_other_ends_give_others,
+    a_salvage_is_gone_once_discarded,
+    only_what_is_kept_can_be_set_aside,
+    a_partition_is_emptied_down_to_a_head,
     space_is_reported,
 ];
 
@@ -91,8 +101,8 @@ pub fn commit_of(records: Vec<LogRecord>) -> PartitionCommit {
         .map(|record| Bytes::from(format!("head {}", record.lsn)));
     PartitionCommit {
         records,
-        state: Vec::new(),
         head,
+        ..PartitionCommit::default()
     }
 }
 

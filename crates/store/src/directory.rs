@@ -2,11 +2,13 @@
 //!
 //! The rules that every store shares live here (contiguity, rolling, retention); they perform no IO.
 
+mod cut;
 mod load;
 mod look_up;
 mod plan;
 mod trim;
 
+pub(crate) use cut::CutAt;
 pub(crate) use plan::{Cut, Plan};
 
 use crate::{LogRecord, PartitionCommit, StoreError};
@@ -23,6 +25,8 @@ pub(crate) struct Position {
     pub generation: u32,
     /// State entries are still being removed.
     pub clearing: bool,
+    /// Entries behind the end of the log are still being removed.
+    pub cutting: bool,
     /// Retention of the last record written; 0 before the first.
     pub retention_days: u8,
     /// Oldest readable record; `last_lsn + 1` when all are gone, 0 before the first.

@@ -5,6 +5,8 @@
 //! `read`, `space`.
 
 mod acked;
+mod aside;
+mod cut;
 mod journal;
 mod open;
 mod read;
@@ -12,8 +14,9 @@ mod space;
 mod write;
 
 use crate::directory::{Cut, Directory};
-use crate::{LogBounds, LogRecord, PartitionCommit, Snapshot, Space, Store, StoreError};
+use crate::{LogBounds, LogRecord, PartitionCommit, Salvage, Snapshot, Space, Store, StoreError};
 use acked::Acked;
+use aside::Aside;
 use bytes::Bytes;
 use fjall::{Database, Keyspace};
 use parking_lot::{Mutex, RwLock};
@@ -23,7 +26,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{Lsn, PartitionKey, Sequence, UnixMillis, limits};
+use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis, limits};
 
 /// Where a test may make the engine fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,12 @@ pub enum FaultPoint {
     AfterWrite,
     /// Before the engine is reopened by [`Store::recover`].
     Reopen,
+    /// Before records that were set aside become a salvage.
+    BeforeSetAside,
+    /// After they did.
+    AfterSetAside,
+    /// Before a page of what is behind a cut is removed.
+    Cutting,
 }
 
 /// Decides whether the engine fails at a point: `DiskFull` and `Invalid` are refusals (not at `AfterWrite`), anything else a failure.
@@ -72,7 +81,8 @@ impl Default for Options {
             segment_bytes_max: 15 * (64 << 20),
             segment_age_divisor: 16,
             memtable_bytes: 64 << 20,
-            journal_bytes_max: 512 << 20,
+            // All of it is read when the store opens.
+            journal_bytes_max: 128 << 20,
             stall_max: Duration::from_secs(30),
             faults: None,
         }
@@ -116,6 +126,7 @@ pub struct FjallStore {
     writer: Mutex<Writer>,
     /// What was set since the store was opened; outlives a failed engine.
     retention: RwLock<BTreeMap<PartitionKey, u8>>,
+    aside: Mutex<Aside>,
 }
 
 /// What snapshots reach, too. The engine is dropped before the lock on the folder.
@@ -165,6 +176,7 @@ impl FjallStore {
             opened: 1,
         };
         let store = FjallStore {
+            aside: Mutex::new(Aside::open(&shared.path)?),
             shared: Arc::new(shared),
             options,
             writer: Mutex::new(writer),
@@ -284,10 +296,51 @@ impl Store for FjallStore {
     }
 
     fn clear(&self, partition: PartitionKey) -> Result<(), StoreError> {
-        if self.write(|store, engine, _| store.begin_clearing(engine, partition))? {
+        if self.write(|store, engine, _| store.begin_clearing(engine, partition, None))? {
             self.remove_state(partition)?;
         }
         Ok(())
+    }
+
+    fn clear_to(&self, partition: PartitionKey, head: Bytes) -> Result<(), StoreError> {
+        let kept = Some(head.clone());
+        if self.write(|store, engine, _| store.begin_clearing(engine, partition, kept))? {
+            return self.remove_state(partition);
+        }
+        let commit = PartitionCommit {
+            head: Some(head),
+            ..PartitionCommit::default()
+        };
+        self.commit(vec![(partition, commit)])
+    }
+
+    fn set_aside(
+        &self,
+        partition: PartitionKey,
+        after: Lsn,
+        epoch: Epoch,
+        made: UnixMillis,
+    ) -> Result<Option<Salvage>, StoreError> {
+        self.write(|store, engine, writer| {
+            store.set_aside_on(engine, writer, (partition, after), epoch, made)
+        })
+    }
+
+    fn salvages(&self) -> Result<Vec<Salvage>, StoreError> {
+        Ok(self.aside.lock().list())
+    }
+
+    fn read_salvage(
+        &self,
+        id: &str,
+        from: Lsn,
+        bytes_max: usize,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        self.aside.lock().read(id, from, bytes_max)
+    }
+
+    fn discard_salvage(&self, id: &str) -> Result<bool, StoreError> {
+        self.aside.lock().discard(id)
     }
 
     fn space(&self) -> Result<Space, StoreError> {
@@ -297,6 +350,7 @@ impl Store for FjallStore {
                 .database
                 .disk_space()
                 .map_err(|e| read::failed("measuring the space used", &e))?;
+            let used = used + self.aside.lock().bytes();
             Ok(Space { free, used })
         })
     }

@@ -19,6 +19,7 @@ pub(crate) const RECORD_HEADER_BYTES: usize = ENVELOPE_BYTES + 28;
 const LOG_KEY_BYTES: usize = 1 + PARTITION_BYTES + 4 + 8;
 const HEAD_PRESENT: u8 = 1;
 const HEAD_CLEARING: u8 = 2;
+const HEAD_CUTTING: u8 = 4;
 
 /// Why bytes on disk are not a value of this format.
 pub(crate) type Bad = &'static str;
@@ -152,7 +153,9 @@ pub(crate) fn encode_head(key: &[u8], position: &Position) -> Vec<u8> {
     } else {
         0
     };
-    body.push(present | if position.clearing { HEAD_CLEARING } else { 0 });
+    let clearing = if position.clearing { HEAD_CLEARING } else { 0 };
+    let cutting = if position.cutting { HEAD_CUTTING } else { 0 };
+    body.push(present | clearing | cutting);
     body.push(position.retention_days);
     for number in [
         position.first_lsn,
@@ -173,6 +176,7 @@ pub(crate) fn decode_head(key: &[u8], value: &[u8]) -> Result<Position, Bad> {
     let mut position = Position {
         generation,
         clearing: flags & HEAD_CLEARING != 0,
+        cutting: flags & HEAD_CUTTING != 0,
         retention_days: cursor.u8()?,
         first_lsn: cursor.u64()?,
         last_lsn: cursor.u64()?,
@@ -302,13 +306,13 @@ mod tests {
 
         #[test]
         fn heads_and_index_entries_survive_and_flips_are_found(
-            numbers: [u64; 4], generation: u32, clearing: bool, days: u8, time: i64, count: u32,
+            numbers: [u64; 4], generation: u32, clearing: bool, cutting: bool, days: u8, time: i64, count: u32,
             head in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)),
             flip: proptest::sample::Index, bit in 0u8..8,
         ) {
             let key = partition_prefix(partition(7, 3));
             let position = Position {
-                generation, clearing, retention_days: days, first_lsn: numbers[0], last_lsn: numbers[1],
+                generation, clearing, cutting, retention_days: days, first_lsn: numbers[0], last_lsn: numbers[1],
                 next_sequence: numbers[2], event_time: time, head: head.map(Bytes::from),
             };
             let mut value = encode_head(&key, &position);

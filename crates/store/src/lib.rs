@@ -10,13 +10,14 @@ pub mod error;
 pub mod fjall_store;
 mod format;
 pub mod memory;
+mod salvage;
 
 pub use error::StoreError;
 pub use fjall_store::{FaultPoint, Faults, FjallStore, Options};
 pub use memory::{CrashPoint, InjectedFault, MemoryOptions, MemoryStore};
 
 use bytes::Bytes;
-use types::{Lsn, PartitionKey, Sequence, UnixMillis};
+use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis};
 
 /// One record of a partition's log. The store knows its position and keeps `bytes` opaque (replication owns that format,
 /// with its own checksum); what else stands here is what look-ups need.
@@ -40,6 +41,28 @@ pub struct PartitionCommit {
     pub state: Vec<(Bytes, Option<Bytes>)>,
     /// The partition's head (opaque here): position, epoch, digest. Replaces the former one.
     pub head: Option<Bytes>,
+    /// Cuts the log: what comes after this record goes, and the next record is the one after it. Not below the record before
+    /// the oldest kept one. Nothing is appended in the same commit; other partitions of the commit are not affected.
+    pub truncate_after: Option<Lsn>,
+}
+
+/// Records of one partition that were set aside before its log was cut: they outlive [`Store::clear`] until discarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvage {
+    /// `h1-p0-e3-120`: hub, partition, epoch, first lsn. A second one with the same of all gets a number behind it.
+    pub id: String,
+    pub at: PartitionKey,
+    /// As the caller said: the epoch in which the last of the records was written.
+    pub epoch: Epoch,
+    pub first: Lsn,
+    pub last: Lsn,
+    pub records: u64,
+    pub events: u64,
+    /// Of the records' own bytes.
+    pub bytes: u64,
+    pub first_time: UnixMillis,
+    pub last_time: UnixMillis,
+    pub made: UnixMillis,
 }
 
 /// First and next positions of a partition's kept log.
@@ -121,6 +144,35 @@ pub trait Store: Send + Sync + 'static {
     fn snapshot(&self, partition: PartitionKey) -> Result<Box<dyn Snapshot>, StoreError>;
     /// Empties a partition: state, head and log. Used before a copy is installed by ordinary commits, and when a hub is deleted.
     fn clear(&self, partition: PartitionKey) -> Result<(), StoreError>;
+    /// As [`Store::clear`], and a head is there from the same moment on.
+    fn clear_to(&self, partition: PartitionKey, head: Bytes) -> Result<(), StoreError>;
+
+    /// Copies all records after `after` out of the partition's log, durably; `None` if there are none. Once is the same as
+    /// twice: what was set aside already is given again.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] when the record after `after` is no longer kept, [`StoreError::DiskFull`], and as [`Store::read_log`].
+    fn set_aside(
+        &self,
+        partition: PartitionKey,
+        after: Lsn,
+        epoch: Epoch,
+        made: UnixMillis,
+    ) -> Result<Option<Salvage>, StoreError>;
+    /// All that was set aside and not discarded, by partition and first record.
+    fn salvages(&self) -> Result<Vec<Salvage>, StoreError>;
+    /// Records of a salvage from `from` on, about `bytes_max` of them, at least one if any is there. Empty at its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when there is no such salvage, [`StoreError::Corrupt`] when its bytes changed.
+    fn read_salvage(
+        &self,
+        id: &str,
+        from: Lsn,
+        bytes_max: usize,
+    ) -> Result<Vec<LogRecord>, StoreError>;
+    /// Removes a salvage for ever; false if there was none of this name.
+    fn discard_salvage(&self, id: &str) -> Result<bool, StoreError>;
 
     /// Bytes free for this store and bytes it uses.
     fn space(&self) -> Result<Space, StoreError>;

@@ -6,13 +6,14 @@
 mod disk;
 
 use crate::directory::Cut;
-use crate::{LogBounds, LogRecord, PartitionCommit, Snapshot, Space, Store, StoreError};
+use crate::salvage;
+use crate::{LogBounds, LogRecord, PartitionCommit, Salvage, Snapshot, Space, Store, StoreError};
 use bytes::Bytes;
-use disk::{Change, Image};
+use disk::{Change, Image, SetAside};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Lsn, PartitionKey, Sequence, UnixMillis};
+use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis};
 
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryOptions {
@@ -202,7 +203,7 @@ impl Disk {
 
     fn commit(&mut self, commits: Vec<(PartitionKey, PartitionCommit)>) -> Result<(), StoreError> {
         self.require_health()?;
-        let plan = self.image.directory.plan(&commits, cut(&self.options))?;
+        let plan = self.image.plan(&commits, cut(&self.options))?;
         self.commits += 1;
         let change = Change::Commit(commits);
         match self.faults.remove(&self.commits) {
@@ -307,8 +308,63 @@ impl Store for MemoryStore {
     fn clear(&self, partition: PartitionKey) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
         disk.require_health()?;
-        disk.change(Change::Clear(partition));
+        disk.change(Change::Clear(partition, None));
         Ok(())
+    }
+
+    fn clear_to(&self, partition: PartitionKey, head: Bytes) -> Result<(), StoreError> {
+        let mut disk = self.disk.lock();
+        disk.require_health()?;
+        disk.change(Change::Clear(partition, Some(head)));
+        Ok(())
+    }
+
+    fn set_aside(
+        &self,
+        partition: PartitionKey,
+        after: Lsn,
+        epoch: Epoch,
+        made: UnixMillis,
+    ) -> Result<Option<Salvage>, StoreError> {
+        let mut disk = self.disk.lock();
+        disk.require_health()?;
+        let (salvage, records) = match disk.image.to_set_aside(partition, after, epoch, made)? {
+            None => return Ok(None),
+            Some(SetAside::Known(known)) => return Ok(Some(known)),
+            Some(SetAside::New(salvage, records)) => (salvage, records),
+        };
+        disk.require_space(salvage.bytes)?;
+        disk.change(Change::SetAside(salvage.clone(), Arc::new(records)));
+        Ok(Some(salvage))
+    }
+
+    fn salvages(&self) -> Result<Vec<Salvage>, StoreError> {
+        let disk = self.disk.lock();
+        let all = disk.image.salvages.values().map(|(s, _)| s.clone());
+        Ok(salvage::sorted(all.collect()))
+    }
+
+    fn read_salvage(
+        &self,
+        id: &str,
+        from: Lsn,
+        bytes_max: usize,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        let disk = self.disk.lock();
+        let kept = disk.image.salvages.get(id);
+        let (_, records) = kept.ok_or_else(|| salvage::unknown(id))?;
+        let rest = records.iter().filter(|record| record.lsn >= from);
+        Ok(disk::page(rest, bytes_max))
+    }
+
+    fn discard_salvage(&self, id: &str) -> Result<bool, StoreError> {
+        let mut disk = self.disk.lock();
+        disk.require_health()?;
+        let there = disk.image.salvages.contains_key(id);
+        if there {
+            disk.change(Change::Discard(id.to_owned()));
+        }
+        Ok(there)
     }
 
     fn space(&self) -> Result<Space, StoreError> {

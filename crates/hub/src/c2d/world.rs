@@ -49,6 +49,8 @@ impl World {
             partition_count: 4,
             retention_days: 1,
             replication: Default::default(),
+            partner_away: types::PartnerAway::Wait,
+            lag_max_ms: None,
             cloud_to_device: CloudToDevice::default(),
             policies: Vec::new(),
             consumer_groups: vec!["$Default".into(), "Billing".into()],

@@ -126,6 +126,7 @@ pub fn snapshots_are_consistent_while_commits_go_on(open: Opener) {
                 head: Some(value),
                 state: entries,
                 records: vec![record(round, round - 1, 1, 0)],
+                ..PartitionCommit::default()
             };
             store.commit(vec![(partition(1), commit)]).expect("fine");
         }

@@ -1,6 +1,6 @@
 //! Checks a commit against the contract before anything is written.
 
-use super::{Directory, Position, newest};
+use super::{CutAt, Directory, Position, newest};
 use crate::{LogRecord, PartitionCommit, StoreError};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub roll: BTreeSet<u8>,
     /// Bytes the commit adds, roughly.
     pub bytes: u64,
+    /// Logs that are cut.
+    pub cuts: BTreeMap<PartitionKey, CutAt>,
 }
 
 impl<H: Clone> Directory<H> {
@@ -31,10 +33,12 @@ impl<H: Clone> Directory<H> {
     pub(crate) fn plan(
         &self,
         commits: &[(PartitionKey, PartitionCommit)],
+        cuts: &BTreeMap<PartitionKey, CutAt>,
         cut: Cut,
     ) -> Result<Plan, StoreError> {
         let mut plan = Plan::default();
         for (key, commit) in commits {
+            check_alone(*key, commit, &plan)?;
             let mut position = match plan.positions.remove(key) {
                 Some(planned) => planned,
                 None => self
@@ -46,6 +50,10 @@ impl<H: Clone> Directory<H> {
                 return Err(StoreError::Invalid(format!(
                     "partition {key} is being cleared"
                 )));
+            }
+            if let (Some(_), Some(at)) = (commit.truncate_after, cuts.get(key)) {
+                position.cut(at);
+                plan.cuts.insert(*key, *at);
             }
             if let Some(first) = commit.records.first() {
                 let days = self.retention_of(*key, &position)?;
@@ -120,6 +128,19 @@ impl<H: Clone> Directory<H> {
             .is_some_and(|run| run.last_lsn.wrapping_add(1) != lsn);
         old || came_back || segment.bytes >= cut.bytes_max
     }
+}
+
+/// A commit that cuts a partition's log appends nothing to it.
+fn check_alone(key: PartitionKey, commit: &PartitionCommit, plan: &Plan) -> Result<(), StoreError> {
+    let cuts = commit.truncate_after.is_some();
+    let appends = !commit.records.is_empty();
+    let twice = plan.positions.contains_key(&key);
+    if cuts && (appends || twice) || appends && plan.cuts.contains_key(&key) {
+        return Err(StoreError::Invalid(format!(
+            "partition {key}: its log cannot be cut and appended to in one commit"
+        )));
+    }
+    Ok(())
 }
 
 /// Checks that a record may follow and moves the position past it.

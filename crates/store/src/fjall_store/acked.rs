@@ -99,6 +99,16 @@ impl Acked {
         self.file.sync_all()
     }
 
+    /// Takes a position back, durably, before the log behind it is cut; a slot is never ahead of its log.
+    pub(super) fn lower(&mut self, partition: PartitionKey, slot: Slot) -> std::io::Result<()> {
+        let known = self.slots.get(&partition).map(|(_, known)| *known);
+        if known.is_none_or(|known| known.generation != slot.generation || known.lsn <= slot.lsn) {
+            return Ok(());
+        }
+        self.set(partition, slot)?;
+        self.file.sync_all()
+    }
+
     fn set(&mut self, partition: PartitionKey, slot: Slot) -> std::io::Result<()> {
         let known = self.slots.get(&partition).copied();
         if known.is_some_and(|(_, old)| old == slot) {

@@ -75,7 +75,7 @@ pub(super) fn open_engine(
     let state = keyspace(&database, "state", small(options))?;
     let mut directory = Directory::default();
     load_heads(&heads, &mut directory)?;
-    load_segments(&database, &mut directory)?;
+    load_segments(&database, &heads, &mut directory)?;
     directory.link();
     let mut acked = Acked::open(&path.join("acked"))?;
     record_suspicion(path, &directory, &mut acked)?;
@@ -195,8 +195,10 @@ pub(super) fn create_segment(
 
 fn load_segments(
     database: &Database,
+    heads: &Keyspace,
     directory: &mut Directory<Keyspace>,
 ) -> Result<(), StoreError> {
+    let mut logs = Vec::new();
     for name in database.list_keyspace_names() {
         let name: &str = &name;
         if name == "heads" || name == "state" {
@@ -208,6 +210,11 @@ fn load_segments(
             )));
         };
         let log = keyspace(database, name, KeyspaceCreateOptions::default())?;
+        logs.push((id, log));
+    }
+    let handles: Vec<_> = logs.iter().map(|(_, log)| log.clone()).collect();
+    super::cut::finish_cuts(database, heads, &handles, directory)?;
+    for (id, log) in logs {
         let segment = load_segment(log, directory)?;
         directory.add_segment(id, segment);
     }

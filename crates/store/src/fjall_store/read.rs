@@ -155,7 +155,10 @@ impl Engine {
                 .encode()
             };
             for guard in log.range(key(next)..=key(until)) {
-                let record = checked_record(partition, next, guard)?;
+                let record = match checked_record(partition, next, guard) {
+                    Ok(record) => record,
+                    Err(why) => return self.unless_cut(partition, next, records, why),
+                };
                 if !records.is_empty() && bytes + record.bytes.len() > bytes_max {
                     return Ok(records);
                 }
@@ -164,18 +167,33 @@ impl Engine {
                 records.push(record);
             }
             if next <= until && (records.is_empty() || bytes < bytes_max) {
-                return Err(corrupt(partition, next, "the record is missing"));
+                let why = corrupt(partition, next, "the record is missing");
+                return self.unless_cut(partition, next, records, why);
             }
         }
         Ok(records)
     }
 
-    fn run_at(&self, partition: PartitionKey, lsn: u64) -> Option<(Keyspace, Run, u32)> {
+    pub(super) fn run_at(&self, partition: PartitionKey, lsn: u64) -> Option<(Keyspace, Run, u32)> {
         let directory = self.directory.read();
         let generation = directory.partitions.get(&partition)?.position.generation;
         directory
             .run_at(partition, lsn)
             .map(|(log, run)| (log, run, generation))
+    }
+
+    /// Between two looks at the directory the end of a log may have been cut off; otherwise it is as it looks.
+    fn unless_cut(
+        &self,
+        partition: PartitionKey,
+        lsn: u64,
+        read: Vec<LogRecord>,
+        why: StoreError,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        match self.directory.read().partition(partition)? {
+            Some(found) if found.position.last_lsn < lsn => Ok(read),
+            _ => Err(why),
+        }
     }
 
     /// Between two looks at the directory a run may have been trimmed or cleared; otherwise it is a gap.
@@ -304,7 +322,7 @@ fn checked_record(
 }
 
 /// First sequence number and content of an index entry.
-fn index_entry(
+pub(super) fn index_entry(
     partition: PartitionKey,
     lsn: u64,
     guard: Guard,

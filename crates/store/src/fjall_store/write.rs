@@ -6,6 +6,7 @@ use super::{Engine, FaultPoint, FjallStore, Writer, open};
 use crate::directory::{Plan, Position, Segment, SegmentId};
 use crate::format::{self, LogKey, RECORD_HEADER_BYTES, RECORD_TAG, SEQUENCE_TAG};
 use crate::{LogRecord, PartitionCommit, StoreError};
+use bytes::Bytes;
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode, Slice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -45,7 +46,11 @@ impl FjallStore {
         writer: &mut Writer,
         commits: &[(PartitionKey, PartitionCommit)],
     ) -> Result<(), StoreError> {
-        let plan = engine.directory.read().plan(commits, self.options.cut())?;
+        let cuts = engine.cuts(commits)?;
+        let plan = engine
+            .directory
+            .read()
+            .plan(commits, &cuts, self.options.cut())?;
         if plan.positions.is_empty() {
             return Ok(());
         }
@@ -56,11 +61,14 @@ impl FjallStore {
             .batch()
             .durability(Some(PersistMode::SyncData));
         self.fill(engine, &mut batch, &plan, commits)?;
+        self.lower_acked(engine, &plan)?;
         self.apply(engine, batch)?;
         writer.free_space.wrote(plan.bytes);
         self.note_acked(engine, &plan, commits);
         engine.directory.write().publish(commits, plan.positions);
-        Ok(())
+        plan.cuts
+            .iter()
+            .try_for_each(|(key, at)| self.finish_cut(engine, *key, at))
     }
 
     /// Room is needed for the batch in the journal, and for what memory still has to write to table files.
@@ -125,7 +133,7 @@ impl FjallStore {
     }
 
     /// Writes a batch durably, or fails in the way a test asked for.
-    fn apply(&self, engine: &Engine, batch: OwnedWriteBatch) -> Result<(), StoreError> {
+    pub(super) fn apply(&self, engine: &Engine, batch: OwnedWriteBatch) -> Result<(), StoreError> {
         debug_assert!(engine.opened > 0, "an engine is numbered from 1");
         self.options.fault(FaultPoint::BeforeWrite)?;
         batch.commit().map_err(|e| failed("writing a batch", &e))?;
@@ -135,7 +143,11 @@ impl FjallStore {
     }
 
     /// Waits until the engine's background work has caught up enough not to stop the writer.
-    fn wait_for_background(&self, engine: &Engine, keyspace: &Keyspace) -> Result<(), StoreError> {
+    pub(super) fn wait_for_background(
+        &self,
+        engine: &Engine,
+        keyspace: &Keyspace,
+    ) -> Result<(), StoreError> {
         let busy = || {
             keyspace.sealed_memtable_count() >= WAITING_MEMTABLES_MAX
                 || keyspace.tree.l0_run_count() >= TABLE_RUNS_MAX
@@ -219,6 +231,7 @@ impl FjallStore {
         &self,
         engine: &Engine,
         key: PartitionKey,
+        head: Option<Bytes>,
     ) -> Result<bool, StoreError> {
         let Some(position) = engine
             .directory
@@ -229,7 +242,7 @@ impl FjallStore {
         else {
             return Ok(false);
         };
-        self.write_position(engine, key, position)?;
+        self.write_position(engine, key, Position { head, ..position })?;
         Ok(true)
     }
 
@@ -383,7 +396,7 @@ fn insert_record(
     Ok(())
 }
 
-fn insert_head(
+pub(super) fn insert_head(
     batch: &mut OwnedWriteBatch,
     engine: &Engine,
     partition: PartitionKey,

@@ -1,18 +1,21 @@
 //! What lies on the memory disk, and the changes that happen to it.
 
-use crate::directory::{Cut, Directory, Position, Segment};
-use crate::{LogRecord, PartitionCommit, StoreError};
+use crate::directory::{Cut, CutAt, Directory, Plan, Position, Segment};
+use crate::{LogRecord, PartitionCommit, Salvage, StoreError, salvage};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use types::{Lsn, PartitionKey, Sequence, UnixMillis};
+use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis};
 
 /// One change, atomic on the disk.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Commit(Vec<(PartitionKey, PartitionCommit)>),
-    Clear(PartitionKey),
+    /// The head that stays, if any.
+    Clear(PartitionKey, Option<Bytes>),
+    SetAside(Salvage, Arc<Vec<LogRecord>>),
+    Discard(String),
     Trim(UnixMillis),
     /// Not on the disk, but it decides where later records go.
     Retention(PartitionKey, u8),
@@ -29,7 +32,14 @@ pub(super) struct Image {
     pub directory: Directory<()>,
     states: BTreeMap<PartitionKey, Arc<State>>,
     log: BTreeMap<LogPosition, LogRecord>,
+    pub salvages: BTreeMap<String, (Salvage, Arc<Vec<LogRecord>>)>,
     pub used: u64,
+}
+
+/// What setting aside finds.
+pub(super) enum SetAside {
+    Known(Salvage),
+    New(Salvage, Vec<LogRecord>),
 }
 
 /// What an entry costs besides its bytes.
@@ -40,7 +50,16 @@ impl Image {
     pub(super) fn apply(&mut self, change: &Change, cut: Cut) -> usize {
         match change {
             Change::Commit(commits) => self.commit(commits, cut),
-            Change::Clear(key) => self.clear(*key),
+            Change::Clear(key, head) => self.clear(*key, head.clone()),
+            Change::SetAside(salvage, records) => {
+                self.used += salvage.bytes;
+                let kept = (salvage.clone(), records.clone());
+                self.salvages.insert(salvage.id.clone(), kept);
+            }
+            Change::Discard(id) => {
+                let gone = self.salvages.remove(id);
+                self.used -= gone.map_or(0, |(salvage, _)| salvage.bytes);
+            }
             Change::Trim(now) => return self.trim(*now),
             Change::Restart => self.directory.forget_retentions(),
             Change::Retention(key, days) => self.directory.set_retention(*key, *days),
@@ -50,7 +69,6 @@ impl Image {
 
     fn commit(&mut self, commits: &[(PartitionKey, PartitionCommit)], cut: Cut) {
         let plan = self
-            .directory
             .plan(commits, cut)
             .expect("a commit is planned before it becomes a change");
         for days in &plan.roll {
@@ -80,16 +98,95 @@ impl Image {
             }
         }
         self.directory.publish(commits, plan.positions);
+        for (key, at) in &plan.cuts {
+            self.cut(*key, at);
+        }
     }
 
-    fn clear(&mut self, key: PartitionKey) {
-        let Some(position) = self
+    /// Checks a commit.
+    pub(super) fn plan(
+        &self,
+        commits: &[(PartitionKey, PartitionCommit)],
+        cut: Cut,
+    ) -> Result<Plan, StoreError> {
+        let mut cuts = BTreeMap::new();
+        for (key, commit) in commits {
+            let Some(after) = commit.truncate_after else {
+                continue;
+            };
+            if self.directory.may_cut(*key, after)? {
+                cuts.insert(*key, self.cut_at(*key, after));
+            }
+        }
+        self.directory.plan(commits, &cuts, cut)
+    }
+
+    fn cut_at(&self, key: PartitionKey, after: Lsn) -> CutAt {
+        let position = self.directory.partitions.get(&key).map(|p| &p.position);
+        let generation = position.map_or(0, |p| p.generation);
+        let at = |lsn: Lsn| self.log.get(&(key, generation, lsn.0));
+        let kept = position.is_some_and(|p| p.first_lsn <= after.0);
+        let last = at(after).filter(|_| kept);
+        CutAt {
+            lsn: after.0,
+            next_sequence: at(after.next()).map_or(0, |record| record.first_sequence.0),
+            time: last.map(|record| record.time.0),
+            event_time: last.map(|record| record.time.0),
+        }
+    }
+
+    fn cut(&mut self, key: PartitionKey, at: &CutAt) {
+        self.directory.publish_cut(key, at);
+        self.directory.publish_cut_done(key);
+        let generation = self
             .directory
             .partitions
             .get(&key)
-            .map(|p| p.position.cleared())
-        else {
-            return;
+            .map_or(0, |p| p.position.generation);
+        let gone: Vec<LogPosition> = self
+            .log
+            .range((key, generation, at.lsn + 1)..=(key, generation, u64::MAX))
+            .map(|(position, _)| *position)
+            .collect();
+        for position in gone {
+            let gone = self.log.remove(&position);
+            self.used -= gone.map_or(0, |record| record.bytes.len() as u64 + ENTRY_BYTES);
+        }
+    }
+
+    /// What would be set aside, under which name.
+    pub(super) fn to_set_aside(
+        &self,
+        at: PartitionKey,
+        after: Lsn,
+        epoch: Epoch,
+        made: UnixMillis,
+    ) -> Result<Option<SetAside>, StoreError> {
+        let Some(last) = self.directory.readable(at, after.next())? else {
+            return Ok(None);
+        };
+        let kept = self.salvages.values().map(|(salvage, _)| salvage);
+        if let Some(known) = salvage::known(kept, at, epoch, after.next(), Lsn(last)) {
+            return Ok(Some(SetAside::Known(known)));
+        }
+        let records: Vec<_> = self.records(at, after.0 + 1).cloned().collect();
+        let Some(first) = records.first() else {
+            return Ok(None);
+        };
+        let mut salvage = Salvage::of(at, epoch, made, first);
+        for record in &records {
+            salvage.add(record);
+        }
+        salvage.id = salvage.free_id(|id| self.salvages.contains_key(id))?;
+        Ok(Some(SetAside::New(salvage, records)))
+    }
+
+    fn clear(&mut self, key: PartitionKey, head: Option<Bytes>) {
+        let known = self.directory.partitions.get(&key);
+        let position = match (known.map(|p| p.position.cleared()), &head) {
+            (Some(position), _) => position,
+            (None, Some(_)) => Position::default(),
+            (None, None) => return,
         };
         if let Some(state) = self.states.remove(&key) {
             self.used -= state
@@ -101,6 +198,7 @@ impl Image {
             key,
             Position {
                 clearing: false,
+                head,
                 ..position
             },
         );
@@ -178,16 +276,7 @@ impl Image {
         if self.directory.readable(key, from)?.is_none() {
             return Ok(Vec::new());
         }
-        let mut bytes = 0;
-        let mut page = Vec::new();
-        for record in self.records(key, from.0) {
-            bytes += record.bytes.len();
-            if !page.is_empty() && bytes > bytes_max {
-                break;
-            }
-            page.push(record.clone());
-        }
-        Ok(page)
+        Ok(page(self.records(key, from.0), bytes_max))
     }
 
     pub(super) fn find_sequence(
@@ -210,6 +299,23 @@ impl Image {
             .find(|record| record.event_count > 0 && record.time >= time)
             .map(|record| record.lsn)
     }
+}
+
+/// As many records as fit, at least one.
+pub(super) fn page<'a>(
+    records: impl Iterator<Item = &'a LogRecord>,
+    bytes_max: usize,
+) -> Vec<LogRecord> {
+    let mut bytes = 0;
+    let mut page = Vec::new();
+    for record in records {
+        bytes += record.bytes.len();
+        if !page.is_empty() && bytes > bytes_max {
+            break;
+        }
+        page.push(record.clone());
+    }
+    page
 }
 
 /// Entries with keys behind `after`, in key order.

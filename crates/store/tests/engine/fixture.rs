@@ -140,6 +140,7 @@ fn make_the_fixture() {
                 records: vec![record(key, lsn)],
                 state,
                 head,
+                ..PartitionCommit::default()
             },
         )
     };

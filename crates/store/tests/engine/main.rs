@@ -3,6 +3,7 @@
 mod faults;
 mod fixture;
 mod kill;
+mod salvage;
 mod torn;
 
 use bytes::Bytes;
@@ -55,6 +56,7 @@ fn commit(key: PartitionKey, lsn: u64) -> (PartitionKey, PartitionCommit) {
             records: vec![record(key, lsn)],
             state,
             head: Some(number),
+            ..PartitionCommit::default()
         },
     )
 }
