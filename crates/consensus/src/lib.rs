@@ -26,7 +26,7 @@ mod status;
 pub use error::{ConsensusError, WriteError};
 pub use node::{Consensus, Written};
 pub use rebuild::rebuild_from_survivor;
-pub use settings::Settings;
+pub use settings::{Settings, Times};
 pub use status::Status;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -37,6 +37,12 @@ pub type NodeId = u64;
 /// How messages reach other voters. `Err`: not delivered or no answer.
 pub trait Transport: Send + Sync + 'static {
     fn call(&self, to: NodeId, body: Bytes) -> BoxFuture<'_, Result<Bytes, String>>;
+
+    /// Whether it can be called now; asked before it is given a vote.
+    fn reachable(&self, to: NodeId) -> bool {
+        let _ = to;
+        true
+    }
 }
 
 /// The replicated state machine: bytes in, bytes out, deterministic.

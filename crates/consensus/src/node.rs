@@ -81,7 +81,8 @@ impl Consensus {
             loaded.map_err(|e| ConsensusError::Storage(e.to_string()))??;
         let config = Arc::new(settings.config(standing.may_campaign(last))?);
         let (log, state) = (LogStore(disk.clone()), store.state());
-        let raft = RaftNode::new(settings.me, config, Network(transport), log, store)
+        let network = Network(transport.clone());
+        let raft = RaftNode::new(settings.me, config, network, log, store)
             .await
             .map_err(|e| ConsensusError::Raft(e.to_string()))?;
         let (tell, status) = watch::channel(Status::of(&raft.metrics().borrow()));
@@ -92,7 +93,7 @@ impl Consensus {
             disk.clone(),
             tell,
         ));
-        tokio::spawn(keep_members(raft.clone(), settings.voters.clone()));
+        tokio::spawn(keep_members(raft.clone(), settings.clone(), transport));
         Ok(Consensus(Arc::new(Inner {
             settings,
             raft,
@@ -177,7 +178,12 @@ impl Consensus {
     async fn caught_up(&self) -> Result<(), String> {
         let disk = self.0.open.lock().as_ref().map(|open| open.disk.clone());
         match disk {
-            Some(disk) => self.0.standing.set_caught_up(disk).await,
+            Some(disk) => {
+                self.0.standing.set_caught_up(disk).await?;
+                // Not left to the next change of metrics: a quiet cluster may have none before its leader is gone.
+                self.0.raft.runtime_config().elect(true);
+                Ok(())
+            }
             None => Err("this member is shutting down".into()),
         }
     }
@@ -203,6 +209,11 @@ impl Consensus {
             confirm,
         )
         .await
+    }
+
+    /// True while this member has no log: it was never part of a cluster, or lost its folder.
+    pub fn is_empty(&self) -> bool {
+        self.0.raft.metrics().borrow().last_log_index.is_none()
     }
 
     pub fn status(&self) -> Status {
@@ -341,8 +352,9 @@ async fn watch_metrics(
     }
 }
 
-/// While this member leads: makes configured members that nobody knows learners. Ends with the member.
-async fn keep_members(raft: RaftNode, configured: Vec<NodeId>) {
+/// While this member leads: makes configured members that nobody knows learners, and learners that should vote voters. Ends
+/// with the member.
+async fn keep_members(raft: RaftNode, settings: Settings, transport: Arc<dyn Transport>) {
     let mut period = tokio::time::interval(MEMBERS_PERIOD);
     loop {
         period.tick().await;
@@ -350,10 +362,17 @@ async fn keep_members(raft: RaftNode, configured: Vec<NodeId>) {
         if status.failed.is_some() {
             return;
         }
-        let unknown = configured
+        if !status.is_leader {
+            continue;
+        }
+        if settings.restore_votes {
+            restore_votes(&raft, &settings, &status, transport.as_ref()).await;
+        }
+        let unknown = settings
+            .voters
             .iter()
             .find(|node| !status.voters.contains(node) && !status.learners.contains(node));
-        if let (true, Some(node)) = (status.is_leader, unknown) {
+        if let Some(node) = unknown {
             // A change under way or a lost leadership refuses this; the next turn tries again.
             let added = timeout(
                 WRITE_TIMEOUT,
@@ -364,6 +383,48 @@ async fn keep_members(raft: RaftNode, configured: Vec<NodeId>) {
                 tracing::debug!(node, %error, "adding a learner");
             }
         }
+    }
+}
+
+/// Gives initial voters that follow without a vote theirs back, as they are after [`crate::rebuild_from_survivor`]. Those that
+/// have caught up and can be reached get it together, and never an even number of voters while more are to come: each
+/// voter more would be one more that must not fail.
+async fn restore_votes(
+    raft: &RaftNode,
+    settings: &Settings,
+    status: &Status,
+    transport: &dyn Transport,
+) {
+    let missing: Vec<NodeId> = settings
+        .initial_voters()
+        .iter()
+        .copied()
+        .filter(|node| !status.voters.contains(node))
+        .collect();
+    let mut back: Vec<NodeId> = {
+        let metrics = raft.metrics();
+        let now = metrics.borrow();
+        let shared = |node: &NodeId| -> Option<u64> {
+            now.replication.as_ref()?.get(node)?.map(|id| id.index)
+        };
+        missing
+            .iter()
+            .copied()
+            .filter(|node| shared(node) >= now.last_log_index && transport.reachable(*node))
+            .collect()
+    };
+    let even = (status.voters.len() + back.len()).is_multiple_of(2);
+    if back.len() < missing.len() && even {
+        back.pop();
+    }
+    if back.is_empty() {
+        return;
+    }
+    let voters: BTreeSet<NodeId> = status.voters.iter().chain(&back).copied().collect();
+    tracing::warn!(?voters, "the control plane gives votes back");
+    let changed = timeout(WRITE_TIMEOUT, raft.change_membership(voters, true)).await;
+    if let Ok(Err(error)) = changed {
+        tracing::warn!(%error, "giving votes back");
     }
 }
 

@@ -66,6 +66,7 @@ impl Transport for Wire {
 struct Cluster {
     all: Vec<NodeId>,
     snapshot_every: u64,
+    restore_votes: bool,
     folder: tempfile::TempDir,
     wires: Arc<Wires>,
     restored: BTreeMap<NodeId, Arc<AtomicUsize>>,
@@ -76,6 +77,7 @@ impl Cluster {
         let mut cluster = Cluster {
             all: (1..=members).collect(),
             snapshot_every,
+            restore_votes: false,
             folder: tempfile::tempdir().unwrap(),
             wires: Arc::default(),
             restored: BTreeMap::new(),
@@ -91,6 +93,7 @@ impl Cluster {
         let folder = self.folder.path().join(node.to_string());
         Settings {
             snapshot_every: self.snapshot_every,
+            restore_votes: self.restore_votes,
             ..Settings::for_node(node, &self.all, folder)
         }
     }
@@ -415,6 +418,45 @@ async fn one_survivor_can_go_on_alone_and_be_joined_again() {
     for node in [1, 2, 3] {
         assert_eq!(cluster.commands(node, index).await.len(), 42);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rebuild_the_lost_members_get_their_votes_back_together() {
+    let mut cluster = Cluster::of(3, 500).await;
+    cluster.restore_votes = true;
+    let index = cluster.write_many("a", 20).await;
+    cluster.commands(3, index).await;
+    for node in [1, 2, 3] {
+        cluster.stop(node).await;
+    }
+    for lost in [1, 2] {
+        cluster.wipe(lost);
+    }
+    consensus::rebuild_from_survivor(&cluster.settings(3)).unwrap();
+    cluster.start(3).await;
+    let index = cluster.write("b").await.index;
+    cluster.start(1).await;
+    assert_eq!(cluster.commands(1, index).await.len(), 21);
+    // Two voters would need both: the second waits for the third.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(cluster.member(3).status().voters, [3]);
+    cluster.start(2).await;
+    let mut watch = cluster.member(3).watch();
+    let all = watch.wait_for(|status| status.voters == [1, 2, 3]);
+    tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap();
+    // Both steps of the change are over once the same change does nothing.
+    let mut done = cluster.member(3).set_voters(vec![1, 2, 3]).await;
+    while matches!(done, Err(WriteError::Members(_))) {
+        tokio::task::yield_now().await;
+        done = cluster.member(3).set_voters(vec![1, 2, 3]).await;
+    }
+    let index = cluster.write("c").await.index;
+    for node in [1, 2] {
+        assert_eq!(cluster.commands(node, index).await.len(), 22);
+    }
+    cluster.cut(&[3]);
+    let index = cluster.write("d").await.index;
+    assert_eq!(cluster.commands(2, index).await.len(), 23);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,10 +79,14 @@ async fn start(
     let config = LinkConfig {
         me: me.clone(),
         listen: listener.local_addr()?,
-        peers: BTreeMap::from([(peer.0.clone(), peer.1)]),
+        peers: BTreeMap::from([(peer.0.clone(), peer.1.to_string())]),
         identity: authority.issue_region(me, SystemTime::now())?,
         roots: Arc::new(authority.roots()?),
         deployment: "speed".to_owned(),
+        speaks: link::Speaks {
+            payloads: (1, 1),
+            software: "speed".to_owned(),
+        },
     };
     Ok(Links::start(config, listener, handler).await?)
 }

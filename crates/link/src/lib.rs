@@ -8,7 +8,7 @@ pub mod pki;
 pub mod tickets;
 pub mod tls;
 
-pub use links::{LinkConfig, Links, PeerStatus, Refusal, StartError};
+pub use links::{LinkConfig, Links, PeerStatus, Refusal, Speaks, StartError};
 
 use bytes::Bytes;
 use std::fmt;

@@ -17,7 +17,7 @@ use crate::tls::{self, TlsError};
 use crate::{Class, Handler, LinkError};
 use bytes::Bytes;
 use outbox::not_sent;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use peer::Peer;
 use rustls::RootCertStore;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,14 +38,24 @@ pub struct LinkConfig {
     pub me: RegionName,
     /// Where the listener is bound; port 0 stands for any.
     pub listen: SocketAddr,
-    /// The other regions, without `me`, and where they listen.
-    pub peers: BTreeMap<RegionName, SocketAddr>,
+    /// The other regions, without `me`, and where they listen: `HOST:PORT`, looked up at each attempt.
+    pub peers: BTreeMap<RegionName, String>,
     /// The region certificate, as [`crate::pki::Authority::ensure_region`] gives it.
     pub identity: Identity,
     /// The regions' authority.
     pub roots: Arc<RootCertStore>,
     /// Two deployments never mix: 1 to 255 bytes, equal on both sides.
     pub deployment: String,
+    pub speaks: Speaks,
+}
+
+/// What travels over the links, told to each peer when a link is made (docs/formats/link.md, "Hello").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaks {
+    /// Lowest and highest version of the payloads that this program understands.
+    pub payloads: (u8, u8),
+    /// Version of the program, for people: at most 255 bytes.
+    pub software: String,
 }
 
 /// Why links cannot start.
@@ -103,6 +113,8 @@ pub struct PeerStatus {
     pub queued: usize,
     /// The reason, while the link is down.
     pub why_down: Option<String>,
+    /// Version of the peer's program, as of the last link; none before the first, or if it does not tell.
+    pub software: Option<String>,
 }
 
 /// A connection that did not become a link.
@@ -130,7 +142,8 @@ struct Shared {
     me: RegionName,
     peers: BTreeMap<RegionName, Arc<Peer>>,
     handler: Arc<dyn Handler>,
-    tls: LinkTls,
+    /// As of now; links that are up keep what they were made with.
+    tls: RwLock<Arc<LinkTls>>,
     refusals: Mutex<VecDeque<Refusal>>,
 }
 
@@ -138,6 +151,7 @@ struct LinkTls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
     deployment: String,
+    speaks: Speaks,
 }
 
 impl Links {
@@ -151,14 +165,13 @@ impl Links {
         handler: Arc<dyn Handler>,
     ) -> Result<Links, StartError> {
         check(&config, &listener)?;
-        let acceptor = tls::link_server_config(&config.identity, config.roots.clone())?;
-        let connector = tls::link_client_config(&config.identity, config.roots)?;
-        let tls = LinkTls {
-            acceptor: TlsAcceptor::from(acceptor),
-            connector: TlsConnector::from(connector),
-            deployment: config.deployment,
-        };
-        let peer = |(name, address): (RegionName, SocketAddr)| {
+        let tls = LinkTls::new(
+            &config.identity,
+            config.roots,
+            config.deployment,
+            config.speaks,
+        )?;
+        let peer = |(name, address): (RegionName, String)| {
             (name.clone(), Arc::new(Peer::new(name, address)))
         };
         let peers = config.peers.into_iter().map(peer).collect();
@@ -167,7 +180,7 @@ impl Links {
             me: config.me,
             peers,
             handler,
-            tls,
+            tls: RwLock::new(Arc::new(tls)),
             refusals,
         });
         let stop = watch::Sender::new(false);
@@ -269,6 +282,19 @@ impl Links {
         self.inner.shared.refusals.lock().iter().cloned().collect()
     }
 
+    /// Takes a new certificate and new authorities, for links made from now on.
+    ///
+    /// # Errors
+    /// If the certificate is not of this region, or TLS refuses it; the former one stays.
+    pub fn renew(&self, identity: &Identity, roots: Arc<RootCertStore>) -> Result<(), StartError> {
+        let shared = &self.inner.shared;
+        certificate_of(&shared.me, identity)?;
+        let former = shared.tls();
+        let (deployment, speaks) = (former.deployment.clone(), former.speaks.clone());
+        *shared.tls.write() = Arc::new(LinkTls::new(identity, roots, deployment, speaks)?);
+        Ok(())
+    }
+
     pub fn me(&self) -> &RegionName {
         &self.inner.shared.me
     }
@@ -323,7 +349,29 @@ impl Links {
     }
 }
 
+impl LinkTls {
+    fn new(
+        identity: &Identity,
+        roots: Arc<RootCertStore>,
+        deployment: String,
+        speaks: Speaks,
+    ) -> Result<LinkTls, StartError> {
+        let acceptor = tls::link_server_config(identity, roots.clone())?;
+        let connector = tls::link_client_config(identity, roots)?;
+        Ok(LinkTls {
+            acceptor: TlsAcceptor::from(acceptor),
+            connector: TlsConnector::from(connector),
+            deployment,
+            speaks,
+        })
+    }
+}
+
 impl Shared {
+    fn tls(&self) -> Arc<LinkTls> {
+        self.tls.read().clone()
+    }
+
     fn note_refusal(&self, refusal: Refusal) {
         let mut refusals = self.refusals.lock();
         if refusals.len() >= limits::LINK_REFUSALS_KEPT {
@@ -348,14 +396,20 @@ fn check(config: &LinkConfig, listener: &TcpListener) -> Result<(), StartError> 
             config.listen
         ));
     }
-    let named = region_of(config.identity.leaf()?)?;
-    if named != config.me {
-        return wrong(format!(
-            "the certificate is of {named}, not of {}",
-            config.me
-        ));
+    if config.speaks.software.len() > 255 {
+        return wrong("the program's version must have at most 255 bytes".to_owned());
     }
-    Ok(())
+    certificate_of(&config.me, &config.identity)
+}
+
+fn certificate_of(me: &RegionName, identity: &Identity) -> Result<(), StartError> {
+    let named = region_of(identity.leaf()?)?;
+    if named == *me {
+        return Ok(());
+    }
+    Err(StartError::Config(format!(
+        "the certificate is of {named}, not of {me}"
+    )))
 }
 
 fn spawn(

@@ -1,10 +1,14 @@
 //! TLS settings of gateways and of links: rustls on ring.
 
 use crate::pki::{Identity, PkiError};
+use parking_lot::RwLock;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -55,6 +59,40 @@ fn refused(why: impl fmt::Display) -> TlsError {
     TlsError::Refused(why.to_string())
 }
 
+/// What a server shows its clients; it may be replaced while listeners use it.
+#[derive(Debug)]
+pub struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    /// # Errors
+    /// If certificate and key do not fit.
+    pub fn new(identity: &Identity) -> Result<Arc<Shown>, TlsError> {
+        Ok(Arc::new(Shown(RwLock::new(certified(identity)?))))
+    }
+
+    /// Takes a new certificate for handshakes from now on.
+    ///
+    /// # Errors
+    /// If certificate and key do not fit; the former one stays.
+    pub fn replace(&self, identity: &Identity) -> Result<(), TlsError> {
+        *self.0.write() = certified(identity)?;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().clone())
+    }
+}
+
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = identity.key.clone_key();
+    CertifiedKey::from_der(identity.chain.clone(), key, &provider())
+        .map(Arc::new)
+        .map_err(refused)
+}
+
 /// Settings of a gateway: TLS 1.2 and 1.3, no early data, sessions kept by the client in tickets that every region accepts.
 ///
 /// `verifier` asks clients for a certificate; without one none is asked for. A resumed session shows its certificate, but no
@@ -68,6 +106,19 @@ pub fn server_config(
     alpn: &[&[u8]],
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_with(Shown::new(identity)?, tickets, alpn, verifier)
+}
+
+/// As [`server_config`], with a certificate that may be replaced.
+///
+/// # Errors
+/// If the library refuses its own provider.
+pub fn server_config_with(
+    shown: Arc<Shown>,
+    tickets: Arc<dyn ProducesTickets>,
+    alpn: &[&[u8]],
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(refused)?;
@@ -75,9 +126,7 @@ pub fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(refused)?;
+    let mut config = builder.with_cert_resolver(shown);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.ticketer = tickets;
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -130,6 +130,8 @@ impl Bench {
                 role,
                 epoch: Epoch(1),
                 peer: follower.then(|| other.clone()),
+                suspended: false,
+                alone: false,
             };
             let link = Input::Link {
                 peer: other,
@@ -139,6 +141,7 @@ impl Bench {
                 Input::Roles(vec![]),
                 link,
                 Input::Roles(vec![role]),
+                Input::Lease { until: u64::MAX },
                 Input::Tick,
             ];
             side.engine.turn(&mut inputs.into_iter(), now, &mut out);
@@ -267,7 +270,11 @@ impl Side {
     fn open(base: &Path, name: &str) -> Side {
         let store = FjallStore::open(base.join(name), Options::default()).expect("a store");
         Side {
-            engine: Engine::new(Arc::new(store), Box::new(region::fill_random)),
+            engine: Engine::new(
+                Arc::new(store),
+                Box::new(region::fill_random),
+                Box::new(|| 0),
+            ),
             name: region(name),
         }
     }
@@ -284,6 +291,8 @@ fn settings() -> HubSettings {
         partition_count: PARTITIONS,
         retention_days: 1,
         replication: Replication::Async,
+        partner_away: types::PartnerAway::Wait,
+        lag_max_ms: None,
         cloud_to_device: CloudToDevice::default(),
         policies: Vec::new(),
         consumer_groups: vec!["$Default".into()],

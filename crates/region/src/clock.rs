@@ -20,3 +20,15 @@ impl Clock for SystemClock {
         UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+/// Milliseconds since the machine started, for leases: no one sets it, and it goes on while the process or the machine sleeps.
+pub fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000
+        + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// [`monotonic_ms`] as an engine takes it.
+pub fn monotonic() -> crate::engine::Monotonic {
+    Box::new(monotonic_ms)
+}

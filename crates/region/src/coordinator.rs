@@ -1,14 +1,18 @@
 //! Drives operations while this region leads the control plane: every step is recorded before the next begins, so whoever leads
 //! next goes on from the record.
 
+use crate::clock::monotonic_ms;
+use crate::drills;
 use crate::engine::{Answer as EngineAnswer, Handover, HubRole, Refusal, Role};
 use crate::facts;
 use crate::peer::{self, Call, Facts, Return};
 use crate::region::Region;
+use crate::returns;
 use control::details::{
-    CommitDetail, Handover as RecordedHandover, HandoverDetail, OpenDetail, ReverseDetail,
-    UnfenceDetail, WarmDetail, read, record,
+    CommitDetail, Handover as RecordedHandover, HandoverDetail, LeaseDetail, OpenDetail,
+    ReverseDetail, UnfenceDetail, WarmDetail, read, record,
 };
+use control::divergence::Position;
 use control::failover::{Action, Timings, next_action, warm_enough};
 use control::model::OperationKind;
 use control::report::{ReportFacts, report};
@@ -17,11 +21,13 @@ use link::Class;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use types::{Epoch, Lsn, PartitionId, RegionName, Sequence};
+use types::{Epoch, HubId, Lsn, PartitionId, RegionName, Sequence};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Another region than the one that should drives an operation after it has not moved for so long.
+const DEPUTY_AFTER: Duration = Duration::from_millis(2500);
 const AGAIN: Duration = Duration::from_millis(20);
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 const FACTS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,18 +40,47 @@ const DELETE_MS_MAX: i64 = 10_000;
 pub async fn run(region: Arc<Region>) {
     let mut driven: HashMap<String, JoinHandle<()>> = HashMap::new();
     let mut changed = region.plane.watch();
+    let mut stalled = Stalled::default();
     loop {
         driven.retain(|_, task| !task.is_finished());
-        if region.ready() && region.plane.is_leader() {
-            let running: Vec<String> = region
-                .plane
-                .with(|state| state.running_operations().map(|op| op.id.clone()).collect());
+        let (first, deputy) = (region.plane.drives(), region.plane.may_drive());
+        if region.ready() && (first || deputy) {
+            let running: Vec<(String, usize)> = region.plane.with(|state| {
+                let running = state.running_operations();
+                running.map(|op| (op.id.clone(), op.steps.len())).collect()
+            });
+            stalled.look(&running);
+            let running: Vec<String> = running
+                .into_iter()
+                .map(|(id, _)| id)
+                .filter(|id| first || stalled.moves_no_more(id))
+                .collect();
+            let away: Vec<HubId> = region.plane.with(|state| {
+                let away = state.hubs.values().filter(|hub| hub.away().is_some());
+                away.map(|hub| hub.id).collect()
+            });
+            let drills: Vec<String> = region.plane.with(|state| {
+                let running = state.drills.values().filter(|drill| drill.is_running());
+                running.map(|drill| drill.id.clone()).collect()
+            });
+            for id in drills {
+                driven
+                    .entry(format!("drill:{id}"))
+                    .or_insert_with(|| tokio::spawn(drills::drive(region.clone(), id)));
+            }
+            for hub in away {
+                driven
+                    .entry(format!("return:{hub}"))
+                    .or_insert_with(|| tokio::spawn(returns::watch(region.clone(), hub)));
+            }
             for id in running {
                 driven.entry(id.clone()).or_insert_with(|| {
                     let driver = Driver {
                         region: region.clone(),
                         id,
                         sockets: None,
+                        lease_since: None,
+                        deputy: !first,
                     };
                     tokio::spawn(driver.drive())
                 });
@@ -55,12 +90,38 @@ pub async fn run(region: Arc<Region>) {
     }
 }
 
+/// Operations with as many steps as when they were looked at first, and when that was.
+#[derive(Default)]
+struct Stalled(HashMap<String, (usize, Instant)>);
+
+impl Stalled {
+    fn look(&mut self, running: &[(String, usize)]) {
+        self.0
+            .retain(|id, (steps, _)| running.contains(&(id.clone(), *steps)));
+        for (id, steps) in running {
+            self.0
+                .entry(id.clone())
+                .or_insert_with(|| (*steps, Instant::now()));
+        }
+    }
+
+    fn moves_no_more(&self, id: &str) -> bool {
+        self.0
+            .get(id)
+            .is_some_and(|(_, since)| since.elapsed() >= DEPUTY_AFTER)
+    }
+}
+
 /// Drives one operation while this region leads.
 struct Driver {
     region: Arc<Region>,
     id: String,
     /// Device sockets, sessions ended and requests parked, over all regions, before the fence.
     sockets: Option<Sockets>,
+    /// It drives what another region should, and does not.
+    deputy: bool,
+    /// When this driver saw first that the old primary's lease is to be waited out, on the monotonic clock.
+    lease_since: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -72,15 +133,32 @@ struct Sockets {
 
 /// What one action came to.
 enum Outcome {
-    Record(Command),
+    Record(Box<Command>),
+    /// It was recorded on the way.
+    Recorded,
     /// Not yet, or not this time: look again after a moment.
     Again(String),
 }
 
+impl Outcome {
+    fn record(command: Command) -> Outcome {
+        Outcome::Record(Box::new(command))
+    }
+}
+
 impl Driver {
     async fn drive(mut self) {
+        self.steps().await;
+        self.region.note_wait(&self.id, None);
+    }
+
+    fn drives(&self) -> bool {
+        self.region.plane.drives() || self.deputy && self.region.plane.may_drive()
+    }
+
+    async fn steps(&mut self) {
         let mut said = String::new();
-        while self.region.plane.is_leader() {
+        while self.drives() {
             let id = &self.id;
             let found = self.region.plane.with(|state| {
                 let operation = state
@@ -95,7 +173,7 @@ impl Driver {
                 return;
             };
             let outcome = match (&operation.kind, hub) {
-                (OperationKind::Failover { .. }, Some(hub)) => {
+                (OperationKind::Failover { .. } | OperationKind::Forced { .. }, Some(hub)) => {
                     self.failover(&operation, &hub).await
                 }
                 (OperationKind::CreateHub | OperationKind::UpdateHub, Some(hub)) => {
@@ -103,11 +181,16 @@ impl Driver {
                 }
                 (OperationKind::DeleteHub, Some(hub)) => self.delete(&operation, &hub).await,
                 (OperationKind::DeleteGroup, _) => self.delete_group().await,
-                (_, None) => Outcome::Record(self.finish(None, None)),
+                (_, None) => Outcome::record(self.finish(None, None)),
             };
             match outcome {
-                Outcome::Record(command) => self.submit(command).await,
+                Outcome::Record(command) => {
+                    self.region.note_wait(&self.id, None);
+                    self.submit(*command).await;
+                }
+                Outcome::Recorded => self.region.note_wait(&self.id, None),
                 Outcome::Again(why) => {
+                    self.region.note_wait(&self.id, Some(&why));
                     if why != said {
                         tracing::info!(operation = %self.id, %why, "waiting");
                         said = why;
@@ -146,7 +229,7 @@ impl Driver {
     }
 
     fn ended(&self, step: StepName, detail: serde_json::Value) -> Outcome {
-        Outcome::Record(Command::StepEnded {
+        Outcome::record(Command::StepEnded {
             operation: self.id.clone(),
             step,
             detail,
@@ -164,7 +247,7 @@ impl Driver {
             .filter(|p| p.open && p.epoch == hub.epoch)
             .count();
         if open == usize::from(hub.partition_count) {
-            Outcome::Record(self.finish(None, None))
+            Outcome::record(self.finish(None, None))
         } else {
             Outcome::Again(format!(
                 "{open} of {} partitions are open in {}",
@@ -184,13 +267,13 @@ impl Driver {
                 return Outcome::Again(format!("region {region} still holds the hub's data"));
             }
         }
-        Outcome::Record(self.finish(None, None))
+        Outcome::record(self.finish(None, None))
     }
 
     /// The control plane itself knows whether all hubs of the group are gone; it refuses to finish before.
     async fn delete_group(&self) -> Outcome {
         tokio::time::sleep(AGAIN).await;
-        Outcome::Record(self.finish(None, None))
+        Outcome::record(self.finish(None, None))
     }
 
     async fn failover(&mut self, operation: &Operation, hub: &Hub) -> Outcome {
@@ -201,7 +284,7 @@ impl Driver {
             .max(self.region.plane.with(|state| state.time));
         let action = next_action(operation, hub, now, &Timings::default());
         if let (true, Some(step)) = (action.needs_start(operation), action.step()) {
-            return Outcome::Record(Command::StepStarted {
+            return Outcome::record(Command::StepStarted {
                 operation: self.id.clone(),
                 step,
             });
@@ -210,27 +293,30 @@ impl Driver {
             return Outcome::Again("not a failover".into());
         };
         let (from, to, epoch) = (switch.from.clone(), switch.to.clone(), switch.epoch);
+        let forced = switch.forced;
         match action {
-            Action::GatherFacts => self.check(hub, &to).await,
+            Action::GatherFacts => self.check(operation, hub, &to).await,
             Action::Warm => self.warm(hub, &from).await,
-            Action::Fence => self.fence(hub, &from, epoch).await,
+            Action::Fence => self.fence(hub, &from, &to, epoch).await,
             Action::CatchUp => self.catch_up(operation, hub, &to).await,
+            Action::AwaitLease => self.await_lease(&from),
             Action::Commit => {
                 let detail = record(&CommitDetail {
                     epoch: epoch.next(),
                     primary: to,
                 });
-                Outcome::Record(Command::CommitFailover {
+                Outcome::record(Command::CommitFailover {
                     operation: self.id.clone(),
                     detail,
+                    caught_up: None,
                 })
             }
-            Action::Open => self.open(hub, &from, &to, epoch.next()).await,
+            Action::Open => self.open(hub, &from, &to, epoch.next(), forced).await,
             Action::Reverse => self.reverse(operation, hub, &to).await,
             Action::Unfence => self.unfence(hub, &from, epoch).await,
             Action::RollBack { code, why } => {
                 tracing::warn!(operation = %self.id, %code, %why, "rolling back");
-                Outcome::Record(Command::RollBack {
+                Outcome::record(Command::RollBack {
                     operation: self.id.clone(),
                     code,
                     why,
@@ -241,9 +327,30 @@ impl Driver {
         }
     }
 
-    async fn check(&self, hub: &Hub, to: &RegionName) -> Outcome {
-        let found = facts::evaluate(&self.region, hub, to, Some(&self.id)).await;
+    async fn check(&self, operation: &Operation, hub: &Hub, to: &RegionName) -> Outcome {
+        let found = match &operation.kind {
+            OperationKind::Forced { accept, .. } => {
+                facts::evaluate_forced(&self.region, hub, to, Some(&self.id), Some(accept)).await
+            }
+            _ => facts::evaluate(&self.region, hub, to, Some(&self.id)).await,
+        };
         self.ended(StepName::Check, record(&found))
+    }
+
+    /// Waits until the old primary can hold no lease: counted from when this region's own copy has the step's start, also by a
+    /// coordinator that takes over (docs/adr/0013).
+    fn await_lease(&mut self, from: &RegionName) -> Outcome {
+        let now = monotonic_ms();
+        let since = *self.lease_since.get_or_insert(now);
+        let (waited, wait) = (now.saturating_sub(since), self.region.times.wait_ms());
+        if waited < wait {
+            return Outcome::Again(format!("waiting out the lease of {from}"));
+        }
+        let detail = LeaseDetail {
+            waited_ms: i64::try_from(waited).unwrap_or(i64::MAX),
+            confirmed: false,
+        };
+        self.ended(StepName::Lease, record(&detail))
     }
 
     async fn warm(&mut self, hub: &Hub, from: &RegionName) -> Outcome {
@@ -276,24 +383,48 @@ impl Driver {
         )
     }
 
-    async fn fence(&self, hub: &Hub, from: &RegionName, epoch: Epoch) -> Outcome {
-        match self
-            .step(
-                from,
-                Call::Fence {
-                    hub: hub.id,
-                    epoch,
-                    operation: self.id.clone(),
-                },
-            )
-            .await
-        {
-            Ok(EngineAnswer::Fenced(handovers)) => {
-                let partitions = handovers.iter().map(recorded).collect();
-                self.ended(StepName::Fence, record(&HandoverDetail { partitions }))
-            }
-            other => Outcome::Again(format!("fencing {from}: {}", describe(other))),
+    /// The pause. What can be done beside the record of the fence is: the other region catches up meanwhile, and the commit goes
+    /// into the entry that records it. Whatever fails on the way is taken up again from the record, step by step.
+    async fn fence(&self, hub: &Hub, from: &RegionName, to: &RegionName, epoch: Epoch) -> Outcome {
+        let call = Call::Fence {
+            hub: hub.id,
+            epoch,
+            operation: self.id.clone(),
+        };
+        let handovers = match self.step(from, call).await {
+            Ok(EngineAnswer::Fenced(handovers)) => handovers,
+            other => return Outcome::Again(format!("fencing {from}: {}", describe(other))),
+        };
+        let partitions: Vec<RecordedHandover> = handovers.iter().map(recorded).collect();
+        let ended = Command::StepEnded {
+            operation: self.id.clone(),
+            step: StepName::Fence,
+            detail: record(&HandoverDetail {
+                partitions: partitions.clone(),
+            }),
+        };
+        let call = Call::CatchUp {
+            hub: hub.id,
+            handovers,
+        };
+        let ((), reached) = tokio::join!(self.submit(ended), self.step(to, call));
+        let reached: Vec<RecordedHandover> = match reached {
+            Ok(EngineAnswer::CaughtUp(reached)) => reached.iter().map(recorded).collect(),
+            other => return Outcome::Again(format!("{to} catching up: {}", describe(other))),
+        };
+        if reached != partitions {
+            return Outcome::Recorded;
         }
+        Outcome::record(Command::CommitFailover {
+            operation: self.id.clone(),
+            detail: record(&CommitDetail {
+                epoch: epoch.next(),
+                primary: to.clone(),
+            }),
+            caught_up: Some(record(&HandoverDetail {
+                partitions: reached,
+            })),
+        })
     }
 
     async fn catch_up(&self, operation: &Operation, hub: &Hub, to: &RegionName) -> Outcome {
@@ -322,18 +453,30 @@ impl Driver {
         }
     }
 
-    async fn open(&self, hub: &Hub, from: &RegionName, to: &RegionName, epoch: Epoch) -> Outcome {
+    async fn open(
+        &self,
+        hub: &Hub,
+        from: &RegionName,
+        to: &RegionName,
+        epoch: Epoch,
+        forced: bool,
+    ) -> Outcome {
         let role = HubRole {
             settings: Arc::new(hub.settings()),
             role: Role::Primary,
             epoch,
             peer: Some(from.clone()),
+            suspended: false,
+            alone: false,
         };
-        match self.step(to, Call::Open { role }).await {
-            Ok(EngineAnswer::Opened) => {}
+        let stood = match self.step(to, Call::Open { role, forced }).await {
+            Ok(EngineAnswer::Opened(stood)) => stood,
             other => return Outcome::Again(format!("opening {to}: {}", describe(other))),
-        }
+        };
         let mut detail = OpenDetail::default();
+        if forced {
+            detail.opened = stood.iter().map(position).collect();
+        }
         if let Some(before) = self.sockets {
             let after = self.count_sockets(hub).await;
             detail.sockets_before = Some(before.open);
@@ -377,7 +520,7 @@ impl Driver {
 
     async fn unfence(&self, hub: &Hub, from: &RegionName, epoch: Epoch) -> Outcome {
         match self.step(from, Call::Unfence { hub: hub.id, epoch }).await {
-            Ok(EngineAnswer::Opened) => self.ended(
+            Ok(EngineAnswer::Opened(_)) => self.ended(
                 StepName::RollBack,
                 record(&UnfenceDetail {
                     partitions_released: hub.partition_count,
@@ -406,7 +549,7 @@ impl Driver {
             at: self.region.clock.now(),
             devices,
         };
-        Outcome::Record(self.finish(Some(report(operation, hub, &facts)), error))
+        Outcome::record(self.finish(Some(report(operation, hub, &facts)), error))
     }
 
     async fn count_sockets(&self, hub: &Hub) -> Sockets {
@@ -443,6 +586,14 @@ impl Driver {
             Return::Engine(Err(Refusal::Step(why))) => Err(why),
             other => Err(format!("{other:?}")),
         }
+    }
+}
+
+fn position(stood: &Handover) -> Position {
+    Position {
+        partition: stood.partition,
+        lsn: stood.lsn,
+        next_sequence: stood.next_sequence,
     }
 }
 
@@ -502,5 +653,21 @@ mod tests {
             }),
             None
         );
+    }
+
+    #[test]
+    fn an_operation_is_stalled_once_it_has_kept_its_steps_for_a_while() {
+        let mut stalled = Stalled::default();
+        let running = |steps| vec![("op".to_owned(), steps)];
+        stalled.look(&running(2));
+        assert!(!stalled.moves_no_more("op"));
+        let long_ago = Instant::now().checked_sub(DEPUTY_AFTER).unwrap();
+        stalled.0.get_mut("op").unwrap().1 = long_ago;
+        stalled.look(&running(2));
+        assert!(stalled.moves_no_more("op"));
+        stalled.look(&running(3));
+        assert!(!stalled.moves_no_more("op"), "it moved");
+        stalled.look(&[]);
+        assert!(!stalled.moves_no_more("op"), "it ended");
     }
 }

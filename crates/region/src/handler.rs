@@ -1,17 +1,17 @@
 //! What this region does with what other regions send.
 
 use crate::engine::{Answer, Input, Refusal};
+use crate::membership;
 use crate::peer::{self, Call, Cast, Return, Submitted};
 use crate::region::{CallFuture, Region};
+use crate::relay;
+use crate::salvage;
 use bytes::Bytes;
 use hub::decision::PresenceChange;
 use link::{Class, Handler};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use types::{ConnectionId, HubId, RegionName, limits};
-
-pub const RAFT_OK: u8 = 0;
-const RAFT_FAILED: u8 = 1;
 
 /// Links exist before the region does: until it is attached, calls are refused and casts dropped (all of them are repeated).
 #[derive(Default)]
@@ -43,22 +43,13 @@ impl Handler for Peers {
         Box::pin(async move {
             let Some(region) = region else {
                 return match body.first() {
-                    Some(&peer::RAFT) => raft_failed("this region is starting"),
+                    Some(&peer::RAFT) => membership::raft_failed("this region is starting"),
                     _ => peer::encode_return(&Return::Malformed("this region is starting".into())),
                 };
             };
             match body.first() {
-                Some(&peer::RAFT) => {
-                    match region.plane.consensus().receive(body.slice(1..)).await {
-                        Ok(answer) => {
-                            let mut framed = Vec::with_capacity(answer.len() + 1);
-                            framed.push(RAFT_OK);
-                            framed.extend_from_slice(&answer);
-                            framed.into()
-                        }
-                        Err(why) => raft_failed(&why),
-                    }
-                }
+                Some(&peer::RAFT) => membership::receive(&region.plane, &body).await,
+                Some(&relay::RELAY) => relay::pass_on(&region.links, &body).await,
                 _ => peer::encode_return(&answer(&region, &from, &body).await),
             }
         })
@@ -92,12 +83,6 @@ impl Handler for Peers {
     }
 }
 
-fn raft_failed(why: &str) -> Bytes {
-    let mut framed = vec![RAFT_FAILED];
-    framed.extend_from_slice(why.as_bytes());
-    framed.into()
-}
-
 fn take(region: &Arc<Region>, from: RegionName, cast: Cast) {
     match cast {
         Cast::Engine(message) => region.engine().tell(Input::Message { from, message }),
@@ -108,7 +93,9 @@ fn take(region: &Arc<Region>, from: RegionName, cast: Cast) {
             hub,
             epoch,
             primary,
-        } => region.route_moved(hub, epoch, &primary),
+            forced,
+        } => region.route_moved(hub, epoch, &primary, forced),
+        Cast::Words { words } => region.heard.take(words),
         Cast::Connected {
             at,
             device,
@@ -160,14 +147,13 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
             Return::Events(region.router.events.read(at, from, max, wait).await)
         }
         Call::Submit { request } => Return::Submitted(submit(region, request).await),
-        Call::Barrier => Return::Barrier(
-            region
-                .plane
-                .consensus()
-                .barrier()
-                .await
-                .map_err(|error| error.to_string()),
-        ),
+        Call::Standing => Return::Standing(membership::standing(&region.plane, region.held_data)),
+        Call::Barrier => Return::Barrier(region.plane.leaders_barrier().await),
+        Call::Renew { words } => {
+            region.heard.take(words);
+            Return::Barrier(region.plane.leaders_barrier().await)
+        }
+        Call::Words { hub } => Return::Words(region.words_heard(hub)),
         Call::Facts { hub } => Return::Facts(Box::new(region.facts(hub).await)),
         Call::Fence {
             hub,
@@ -176,7 +162,7 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
         } => fence(region, hub, epoch, &operation).await,
         Call::Unfence { hub, epoch } => {
             let done = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
-            announced(region, hub, epoch, done)
+            announced(region, hub, epoch, false, done)
         }
         Call::CatchUp { hub, handovers } => {
             engine(region, |reply| Input::CatchUp {
@@ -186,35 +172,76 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
             })
             .await
         }
-        Call::Open { role } => {
+        Call::Salvages { hub } => {
+            Return::Salvages(blocking(region, move |store| salvage::own_segments(store, hub)).await)
+        }
+        Call::SalvagePage { id, from } => Return::SalvagePage(
+            blocking(region, move |store| salvage::own_page(store, &id, from)).await,
+        ),
+        Call::SalvageEvents { id, from } => Return::SalvageEvents(
+            blocking(region, move |store| salvage::own_events(store, &id, from)).await,
+        ),
+        Call::SalvageDiscard { id } => Return::SalvageDiscarded(
+            blocking(region, move |store| {
+                store
+                    .discard_salvage(&id)
+                    .map_err(|error| error.to_string())
+            })
+            .await,
+        ),
+        Call::Values { at, keys } => Return::Values(
+            blocking(region, move |store| salvage::own_values(store, at, &keys)).await,
+        ),
+        Call::Drain { rate } => {
+            region.drain(rate);
+            Return::Done(Ok(()))
+        }
+        Call::Open { role, forced } => {
             let (hub, epoch) = (role.settings.id, role.epoch);
             let done = engine(region, |reply| Input::Open { role, reply }).await;
-            announced(region, hub, epoch, done)
+            announced(region, hub, epoch, forced, done)
         }
     }
 }
 
-fn announced(region: &Region, hub: HubId, epoch: types::Epoch, done: Return) -> Return {
-    if matches!(done, Return::Engine(Ok(Answer::Opened))) {
-        region.announce(hub, epoch);
+fn announced(
+    region: &Region,
+    hub: HubId,
+    epoch: types::Epoch,
+    forced: bool,
+    done: Return,
+) -> Return {
+    if matches!(done, Return::Engine(Ok(Answer::Opened(_)))) {
+        region.announce(hub, epoch, forced);
     }
     done
 }
 
-/// A fence may come late, after its operation was rolled back: the control plane is asked first. One that slips in between is
-/// lifted by [`Region::lift_stale_fences`].
+/// A fence may come late, after its operation was rolled back: the control plane is asked, beside the fence, which costs the
+/// hub nothing if it stands and a moment if it does not. One that slips in all the same is lifted by
+/// [`Region::lift_stale_fences`].
 async fn fence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation: &str) -> Return {
     let refuse = |why: String| Return::Engine(Err(Refusal::Step(why)));
-    if let Err(why) = region.plane.barrier().await {
-        return refuse(why);
-    }
-    if !region
-        .plane
-        .with(|state| control::failover::fence_stands(state, hub, operation, epoch))
-    {
+    let stands = || {
+        region
+            .plane
+            .with(|state| control::failover::fence_stands(state, hub, operation, epoch))
+    };
+    if !stands() {
         return refuse("the operation was rolled back".into());
     }
-    engine(region, |reply| Input::Fence { hub, epoch, reply }).await
+    let fenced = engine(region, |reply| Input::Fence { hub, epoch, reply });
+    let (asked, fenced) = tokio::join!(region.plane.barrier(), fenced);
+    match asked {
+        Ok(()) if stands() => fenced,
+        Ok(()) => {
+            let lifted = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
+            announced(region, hub, epoch, false, lifted);
+            refuse("the operation was rolled back".into())
+        }
+        // It may stand: the step is asked for again, or the roll-back lifts it.
+        Err(why) => refuse(why),
+    }
 }
 
 async fn submit(region: &Region, request: Bytes) -> Submitted {
@@ -227,4 +254,14 @@ async fn engine(
 ) -> Return {
     let stopped = Refusal::OutcomeUnknown("the region is stopping".into());
     Return::Engine(region.engine().ask(input).await.unwrap_or(Err(stopped)))
+}
+
+/// Reads the store where blocking is allowed.
+async fn blocking<R: Send + 'static>(
+    region: &Region,
+    read: impl FnOnce(&dyn store::Store) -> Result<R, String> + Send + 'static,
+) -> Result<R, String> {
+    let store = region.store.clone();
+    let done = tokio::task::spawn_blocking(move || read(&*store)).await;
+    done.map_err(|error| error.to_string())?
 }

@@ -5,23 +5,41 @@
 
 pub mod clock;
 pub mod coordinator;
+mod drills;
 pub mod engine;
 pub mod events;
 pub mod facts;
 mod handler;
+mod joined;
+pub mod lease;
+mod membership;
 pub mod peer;
 pub mod plane;
 mod region;
+pub mod relay;
+mod returns;
 pub mod router;
 mod routes;
 pub mod runtime;
+pub mod salvage;
 pub mod sessions;
+mod witness;
+pub mod words;
 
 pub use plane::{Plane, PlaneUnavailable};
 pub use region::{Pauses, Region, RegionConfig, StartError};
 pub use router::{CallError, Router};
 pub use routes::Route;
 pub use sessions::{Session, SessionPort};
+pub use witness::{Witness, WitnessConfig};
+
+/// What this program's regions and witnesses say over their links.
+pub fn speaks() -> link::Speaks {
+    link::Speaks {
+        payloads: (peer::VERSION, peer::VERSION),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
 
 /// Fills `buffer` from the operating system's random source.
 ///

@@ -2,15 +2,18 @@
 //!
 //! A payload is one letter and a postcard body; consensus messages are passed on as they are.
 
-use crate::engine::{self, Handover, HubRole, Message, PartitionFacts, Refusal};
+use crate::engine::{self, Handover, HubRole, Message, PartitionFacts, Refusal, SourceWord};
+use crate::salvage::{Page, Segment};
 use bytes::Bytes;
 use hub::{Command, Effect};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use types::{ConnectionId, DeviceId, Epoch, HubId, PartitionKey, RegionName, Sequence, UnixMillis};
+use types::{
+    ConnectionId, DeviceId, Epoch, HubId, Lsn, PartitionId, PartitionKey, RegionName, Sequence,
+    UnixMillis,
+};
 
 /// Raised when a payload's meaning changes; both sides must have the same.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// A call: it has an answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +31,12 @@ pub enum Call {
     Submit { request: Bytes },
     /// The leader's read barrier. → [`Return::Barrier`]
     Barrier,
+    /// A renewal of a region's lease, to the leader; what it alone has comes along. → [`Return::Barrier`]
+    Renew {
+        words: Vec<(PartitionKey, SourceWord)>,
+    },
+    /// What the leader heard of a hub with renewals. → [`Return::Words`]
+    Words { hub: HubId },
     /// → [`Return::Facts`]
     Facts { hub: HubId },
     /// For a step of `operation`, which must still stand. → [`Return::Engine`]
@@ -44,7 +53,22 @@ pub enum Call {
         handovers: Vec<Handover>,
     },
     /// → [`Return::Engine`]
-    Open { role: HubRole },
+    /// `forced`: the epoch begins by force.
+    Open { role: HubRole, forced: bool },
+    /// What this region set aside of a hub. → [`Return::Salvages`]
+    Salvages { hub: HubId },
+    /// → [`Return::SalvagePage`]
+    SalvagePage { id: String, from: Lsn },
+    /// → [`Return::SalvageEvents`]
+    SalvageEvents { id: String, from: Lsn },
+    /// → [`Return::SalvageDiscarded`]
+    SalvageDiscard { id: String },
+    /// Present values of state entries, to be shown beside lost ones. → [`Return::Values`]
+    Values { at: PartitionKey, keys: Vec<Bytes> },
+    /// Hand device connections over at this rate per second; `None`: keep them again. → [`Return::Done`]
+    Drain { rate: Option<u32> },
+    /// What a node is found with, asked before the control plane is founded. → [`Return::Standing`]
+    Standing,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,8 +79,28 @@ pub enum Return {
     /// The index up to which a reader must have applied.
     Barrier(Result<u64, String>),
     Facts(Box<Facts>),
+    /// Each with its age in milliseconds.
+    Words(Vec<(PartitionId, SourceWord, i64)>),
+    Done(Result<(), String>),
+    Salvages(Result<Vec<Segment>, String>),
+    SalvagePage(Result<Page, String>),
+    /// The events, and where the next page begins.
+    SalvageEvents(Result<(Vec<hub::command::LateEvent>, Option<Lsn>), String>),
+    /// False: there was none.
+    SalvageDiscarded(Result<bool, String>),
+    Values(Result<Vec<Option<Bytes>>, String>),
     /// The call was not understood.
     Malformed(String),
+    Standing(Standing),
+}
+
+/// What a node's folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// It has a log of the control plane.
+    pub member: bool,
+    /// It has data of hubs.
+    pub data: bool,
 }
 
 /// A region's own word on itself and one hub.
@@ -68,6 +112,8 @@ pub struct Facts {
     pub uptime_ms: u64,
     /// Its roles were read from the control plane after start.
     pub roles_trusted: bool,
+    /// How long it may still acknowledge; 0: it may not.
+    pub lease_left_ms: u64,
     pub store_trouble: Option<String>,
     pub disk_free: u64,
     pub disk_used: u64,
@@ -150,6 +196,12 @@ pub enum Cast {
         hub: HubId,
         epoch: Epoch,
         primary: RegionName,
+        /// The epoch began by force: answers of the one before it are worth nothing any more.
+        forced: bool,
+    },
+    /// What only the sender has, as its engine said last.
+    Words {
+        words: Vec<(PartitionKey, SourceWord)>,
     },
     /// A gateway's session, told to the hub's secondary so that it knows where devices are when it takes over.
     Connected {
@@ -195,19 +247,4 @@ pub fn decode<'a, M: Deserialize<'a>>(body: &'a [u8]) -> Result<M, String> {
 /// An answer without a letter.
 pub fn encode_return(value: &Return) -> Bytes {
     encode(b'a', value)
-}
-
-/// One role as sent with an open.
-pub fn role(
-    settings: Arc<types::HubSettings>,
-    role: engine::Role,
-    epoch: Epoch,
-    peer: Option<RegionName>,
-) -> HubRole {
-    HubRole {
-        settings,
-        role,
-        epoch,
-        peer,
-    }
 }

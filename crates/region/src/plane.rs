@@ -1,21 +1,26 @@
 //! This region's copy of the control plane, and the way of a request to its leader.
 
 use crate::clock::Clock;
+use crate::engine::SourceWord;
 use crate::peer::{self, Call, Return, Submitted};
+use crate::relay;
 use bytes::Bytes;
 use consensus::{Consensus, Machine, NodeId, WriteError};
 use control::{Answer, Command, Request, State};
-use link::{Class, Links};
+use link::Links;
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use types::RegionName;
+use types::{PartitionKey, RegionName};
 
 /// How long a request looks for a leader.
 const SUBMIT_FOR: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A renewal that takes longer is tried again: the leader may have changed.
+const RENEW_TIMEOUT: Duration = Duration::from_millis(1500);
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The state machine as consensus drives it; shared with this region's readers.
@@ -62,12 +67,16 @@ pub struct Plane {
     me: RegionName,
     /// Voters by number; the number of a region is its place here, from 1.
     nodes: Vec<RegionName>,
+    /// Those that hold no hubs and drive no operations.
+    witnesses: BTreeSet<RegionName>,
     consensus: Consensus,
     links: Links,
     clock: Arc<dyn Clock>,
     state: Arc<RwLock<State>>,
     changed: watch::Receiver<u64>,
     cached: Mutex<Option<Arc<State>>>,
+    /// What this node waits for before it takes part, or before its lease goes on.
+    waiting: Mutex<Option<String>>,
 }
 
 /// The machine and its readers' side, made before consensus starts.
@@ -103,6 +112,69 @@ impl Plane {
             state,
             changed,
             cached: Mutex::new(None),
+            witnesses: BTreeSet::new(),
+            waiting: Mutex::new(None),
+        }
+    }
+
+    /// Names the nodes that hold no hubs.
+    pub fn with_witnesses(mut self, witnesses: BTreeSet<RegionName>) -> Self {
+        self.witnesses = witnesses;
+        self
+    }
+
+    pub fn me(&self) -> &RegionName {
+        &self.me
+    }
+
+    /// All nodes, in the order of their numbers.
+    pub fn nodes(&self) -> &[RegionName] {
+        &self.nodes
+    }
+
+    pub fn witnesses(&self) -> &BTreeSet<RegionName> {
+        &self.witnesses
+    }
+
+    /// What this node waits for, in a sentence; `None`: nothing.
+    pub fn waiting(&self) -> Option<String> {
+        self.waiting.lock().clone()
+    }
+
+    pub(crate) fn wait_for(&self, what: Option<String>) {
+        let mut waiting = self.waiting.lock();
+        if *waiting != what {
+            if let Some(what) = &what {
+                tracing::info!(node = %self.me, "{what}");
+            }
+            *waiting = what;
+        }
+    }
+
+    /// Whether this region may drive operations that nobody moves: a witness leads, and it is heard here. The first region may
+    /// have lost its link to the witness without this one knowing.
+    pub fn may_drive(&self) -> bool {
+        self.leader().is_some_and(|leader| {
+            self.witnesses.contains(&leader)
+                && self.links.up(&leader)
+                && !self.witnesses.contains(&self.me)
+        })
+    }
+
+    /// Whether this region drives operations now: as the leader, or for a witness that leads, as the first region that has
+    /// a link to it. Two may think so for a moment: steps are recorded, and the record decides.
+    pub fn drives(&self) -> bool {
+        match self.leader() {
+            Some(leader) if leader == self.me => !self.witnesses.contains(&leader),
+            Some(leader) if self.witnesses.contains(&leader) => {
+                let mut regions = self
+                    .nodes
+                    .iter()
+                    .filter(|node| !self.witnesses.contains(*node));
+                let first = regions.find(|region| self.links.up(region));
+                self.links.up(&leader) && first == Some(&self.me)
+            }
+            _ => false,
         }
     }
 
@@ -224,11 +296,7 @@ impl Plane {
                 request: request.clone(),
             },
         );
-        match self
-            .links
-            .call(&leader, Class::Control, body, CALL_TIMEOUT)
-            .await
-        {
+        match relay::call(&self.links, &leader, body, CALL_TIMEOUT).await {
             Ok(bytes) => match peer::decode::<Return>(&bytes) {
                 Ok(Return::Submitted(submitted)) => submitted,
                 Ok(other) => Submitted::Unavailable {
@@ -271,25 +339,42 @@ impl Plane {
     /// # Errors
     /// When no leader can be asked now.
     pub async fn barrier(&self) -> Result<(), String> {
+        self.passed(Call::Barrier, CALL_TIMEOUT).await
+    }
+
+    /// Renews this region's lease: a barrier that takes the region's words along.
+    ///
+    /// # Errors
+    /// When no leader can be asked now.
+    pub async fn renew(&self, words: Vec<(PartitionKey, SourceWord)>) -> Result<(), String> {
+        self.passed(Call::Renew { words }, RENEW_TIMEOUT).await
+    }
+
+    /// The leader's read barrier: the index of what was committed before it, once a majority said that it still leads.
+    ///
+    /// # Errors
+    /// When this member does not lead, or hears no majority in time.
+    pub async fn leaders_barrier(&self) -> Result<u64, String> {
+        let barrier = self.consensus.barrier().await;
+        barrier.map_err(|error| error.to_string())
+    }
+
+    async fn passed(&self, ask: Call, within: Duration) -> Result<(), String> {
         let index = if self.is_leader() {
-            self.consensus
-                .barrier()
-                .await
-                .map_err(|error| error.to_string())?
+            self.leaders_barrier().await?
         } else {
             let leader = self.leader().ok_or("no leader is known")?;
-            let body = peer::encode(peer::CALL, &Call::Barrier);
-            let bytes = self
-                .links
-                .call(&leader, Class::Control, body, CALL_TIMEOUT)
+            let body = peer::encode(peer::CALL, &ask);
+            let bytes = relay::call(&self.links, &leader, body, within)
                 .await
                 .map_err(|error| error.to_string())?;
             match peer::decode::<Return>(&bytes)? {
                 Return::Barrier(index) => index?,
+                Return::Malformed(why) => return Err(format!("{leader}: {why}")),
                 other => return Err(format!("unexpected answer {other:?}")),
             }
         };
-        if self.consensus.wait_applied(index, CALL_TIMEOUT).await {
+        if self.consensus.wait_applied(index, within).await {
             Ok(())
         } else {
             Err("the copy lags".into())

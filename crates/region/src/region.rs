@@ -2,29 +2,33 @@
 
 use crate::clock::Clock;
 use crate::coordinator;
-use crate::engine::{Engine, HubRole, Input, Message, Role};
+use crate::engine::{Engine, HubRole, Input, Message, Role, SourceWord};
 use crate::events::EventLog;
 use crate::handler::Peers;
+use crate::joined::Joined;
+use crate::lease::{self, Lease, LeaseTimes};
+use crate::membership::{self, Members};
 use crate::peer::{self, Cast, Facts};
-use crate::plane::{self, Plane};
+use crate::plane::Plane;
 use crate::router::Router;
 use crate::runtime::{EngineHandle, Outside};
+use crate::words::Words;
 use bytes::Bytes;
-use consensus::{Consensus, NodeId, Settings, Transport};
 use control::{HubState, State};
 use link::{BoxFuture, Class, LinkConfig, Links};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::{FjallStore, Store};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::regions::Catalogue;
-use types::{ConnectionId, Epoch, HubId, PartitionKey, RegionName, Sequence};
+use types::{ConnectionId, Epoch, HubId, PartitionId, PartitionKey, RegionName, Sequence};
 
-const RAFT_TIMEOUT: Duration = Duration::from_secs(3);
 const FENCE_WATCH: Duration = Duration::from_secs(2);
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
@@ -33,6 +37,8 @@ pub struct RegionConfig {
     pub me: RegionName,
     /// All regions of the deployment; a region's place is its number in the control plane for good.
     pub nodes: Vec<RegionName>,
+    /// Those among them that hold no hubs.
+    pub witnesses: Vec<RegionName>,
     /// This region's own folder.
     pub folder: PathBuf,
     pub store: store::Options,
@@ -40,10 +46,10 @@ pub struct RegionConfig {
     pub link_listener: TcpListener,
     pub catalogue: Arc<Catalogue>,
     pub clock: Arc<dyn Clock>,
-    /// First start of the whole deployment, and this is the region that founds it.
-    pub found: bool,
     /// Whole days until the region's certificate ends, as of start.
     pub certificate_days: i64,
+    pub times: LeaseTimes,
+    pub control_times: consensus::Times,
 }
 
 /// Why a region did not start.
@@ -69,14 +75,30 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Failover pauses seen by this region's coordinator: count, sum and longest, in milliseconds.
     pub pauses: Pauses,
+    pub lease: Arc<Lease>,
+    pub times: LeaseTimes,
+    /// What this region's engine said of what only it has.
+    pub(crate) words: Arc<Words>,
+    /// What other regions said of that with their renewals, while this one led the control plane.
+    pub(crate) heard: Words,
+    /// Revision of the control plane's state of which the engine was told; held while it is told.
+    told: parking_lot::Mutex<Option<u64>>,
+    joined: parking_lot::Mutex<Joined>,
+    /// Its store held partitions when it was opened.
+    pub(crate) held_data: bool,
+    /// What the operations that this region drives wait for, by their ids.
+    waits: parking_lot::Mutex<BTreeMap<String, String>>,
     engine: EngineHandle,
     engine_thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
     trusted: AtomicBool,
     /// Set by whoever runs the gateways' listeners.
     pub gateway_listening: AtomicBool,
+    /// Device connections are handed over at this rate per second, and new ones refused.
+    draining: watch::Sender<Option<u32>>,
     started: Instant,
-    certificate_days: i64,
+    /// As of the start.
+    certificate_days: AtomicI64,
 }
 
 #[derive(Default)]
@@ -100,53 +122,52 @@ impl Region {
         let store = FjallStore::open(&folder, config.store.clone())
             .map_err(|error| say("opening the store", &error))?;
         let store: Arc<dyn Store> = Arc::new(store);
+        let stored = store
+            .partitions()
+            .map_err(|error| say("reading the store", &error))?;
+        let held_data = !stored.is_empty();
+        let joined =
+            Joined::load(&config.folder, held_data).map_err(|error| say("its folder", &error))?;
 
         let peers = Arc::new(Peers::default());
         let links = Links::start(config.link, config.link_listener, peers.clone())
             .await
             .map_err(|error| StartError(format!("region {}: links: {error}", config.me)))?;
 
-        let (machine, state, changed) = plane::machine();
-        let number = |region: &RegionName| {
-            config
-                .nodes
-                .iter()
-                .position(|node| node == region)
-                .map_or(0, |at| at as NodeId + 1)
+        let members = Members {
+            me: config.me.clone(),
+            nodes: config.nodes,
+            witnesses: config.witnesses.into_iter().collect(),
+            folder: config.folder.join("control"),
+            times: config.control_times,
         };
-        let all: Vec<NodeId> = (1..=config.nodes.len() as NodeId).collect();
-        let settings = Settings::for_node(number(&config.me), &all, config.folder.join("control"));
-        let transport = Arc::new(RaftTransport {
-            links: links.clone(),
-            nodes: config.nodes.clone(),
-        });
-        let consensus = Consensus::start(settings, transport, Box::new(machine))
+        let plane = membership::join(members, links.clone(), config.clock.clone())
             .await
             .map_err(|error| StartError(format!("region {}: control plane: {error}", config.me)))?;
+        let plane = Arc::new(plane);
 
         let events = Arc::new(EventLog::new(store.clone()));
-        let engine = Engine::new(store.clone(), Box::new(crate::fill_random));
+        let engine = Engine::new(
+            store.clone(),
+            Box::new(crate::fill_random),
+            crate::clock::monotonic(),
+        );
+        let words = Arc::new(Words::default());
         let outside = EngineOutside {
+            words: words.clone(),
             me: config.me.clone(),
             links: links.clone(),
             events: events.clone(),
             peers: peers.clone(),
         };
         let (engine, engine_thread) = EngineHandle::start(engine, config.clock.clone(), outside);
+        let lease = Arc::new(Lease::default());
         let router = Arc::new(Router::new(
             config.me.clone(),
             engine.clone(),
             links.clone(),
             events,
-        ));
-        let plane = Arc::new(Plane::new(
-            config.me.clone(),
-            config.nodes.clone(),
-            consensus,
-            links.clone(),
-            config.clock.clone(),
-            state,
-            changed,
+            lease.clone(),
         ));
 
         let region = Arc::new(Region {
@@ -158,24 +179,31 @@ impl Region {
             catalogue: config.catalogue,
             clock: config.clock,
             pauses: Pauses::default(),
+            lease,
+            times: config.times,
+            words,
+            heard: Words::default(),
+            told: parking_lot::Mutex::new(None),
+            joined: parking_lot::Mutex::new(joined),
+            held_data,
+            waits: parking_lot::Mutex::default(),
             engine,
             engine_thread: parking_lot::Mutex::new(Some(engine_thread)),
             tasks: parking_lot::Mutex::new(JoinSet::new()),
             trusted: AtomicBool::new(false),
             gateway_listening: AtomicBool::new(false),
+            draining: watch::Sender::new(None),
             started: Instant::now(),
-            certificate_days: config.certificate_days,
+            certificate_days: AtomicI64::new(config.certificate_days),
         });
         peers.attach(&region);
         region.links_as_they_are();
-        if config.found {
-            region
-                .plane
-                .consensus()
-                .bootstrap()
-                .await
-                .map_err(|error| StartError(format!("founding the control plane: {error}")))?;
-        }
+        region.spawn(membership::found(
+            region.plane.clone(),
+            region.links.clone(),
+            held_data,
+        ));
+        region.spawn(lease::keep(region.clone()));
         region.spawn(follow_roles(region.clone()));
         region.spawn(trim(region.clone()));
         region.spawn(watch_fences(region.clone()));
@@ -200,12 +228,124 @@ impl Region {
         }
     }
 
+    /// Whole days until this region's certificate ends.
+    pub fn certificate_days(&self) -> i64 {
+        self.certificate_days.load(Ordering::Relaxed) - self.days_up()
+    }
+
+    /// The region's certificate was renewed: it ends in so many days.
+    pub fn certificate_renewed(&self, days: i64) {
+        self.certificate_days
+            .store(days + self.days_up(), Ordering::Relaxed);
+    }
+
+    fn days_up(&self) -> i64 {
+        (self.started.elapsed().as_secs() / 86_400) as i64
+    }
+
+    /// What an operation waits for that this region drives.
+    pub fn waits_for(&self, operation: &str) -> Option<String> {
+        self.waits.lock().get(operation).cloned()
+    }
+
+    /// Notes what an operation waits for; `None`: nothing any more.
+    pub(crate) fn note_wait(&self, operation: &str, what: Option<&str>) {
+        let mut waits = self.waits.lock();
+        match what {
+            Some(what) => waits.insert(operation.to_owned(), what.to_owned()),
+            None => waits.remove(operation),
+        };
+    }
+
+    /// Hubs of which this region is the primary though their data here is lost with its folder.
+    pub fn lost_hubs(&self) -> Vec<HubId> {
+        let joined = self.joined.lock();
+        self.plane.with(|state| {
+            let mine = state.hubs.values().filter(|hub| hub.primary == self.me);
+            mine.filter(|hub| joined.lost(hub.id, hub.epoch))
+                .map(|hub| hub.id)
+                .collect()
+        })
+    }
+
     pub fn uptime_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
     pub fn engine(&self) -> &EngineHandle {
         &self.engine
+    }
+
+    /// Tells the engine the roles of this region's copy of the control plane, unless it was told those already. Tellings
+    /// are in order: none is of an older copy than one before.
+    pub(crate) fn tell_roles(&self) {
+        let mut told = self.told.lock();
+        let mut joined = self.joined.lock();
+        let noted = self.plane.with(|state| joined.note(state, &self.me));
+        if let Err(why) = noted {
+            tracing::error!(region = %self.me, %why, "this region takes no part in any hub");
+            return;
+        }
+        let roles = self.plane.with(|state| {
+            (*told != Some(state.revision))
+                .then(|| (state.revision, roles_of(state, &self.me, &joined)))
+        });
+        let Some((revision, roles)) = roles else {
+            return;
+        };
+        self.engine.tell(Input::Roles(roles));
+        if told.is_none() {
+            self.engine.tell(Input::DropUnknown);
+        }
+        *told = Some(revision);
+    }
+
+    /// The first lease was granted, and with it the roles were read: it may serve.
+    pub(crate) fn trust(&self) {
+        if !self.trusted.swap(true, Ordering::AcqRel) {
+            tracing::info!(region = %self.me, "serving");
+        }
+    }
+
+    /// What other regions said of a hub with their renewals, each word with its age in milliseconds; this region's own words,
+    /// too, which have no age.
+    pub fn words_heard(&self, hub: HubId) -> Vec<(PartitionId, SourceWord, i64)> {
+        let mut all = self.heard.of_hub(hub);
+        for (partition, (word, _)) in self.words.of_hub(hub) {
+            let newer = all
+                .get(&partition)
+                .is_none_or(|(known, _)| (known.epoch, known.lsn) <= (word.epoch, word.lsn));
+            if newer {
+                all.insert(partition, (word, 0));
+            }
+        }
+        all.into_iter()
+            .map(|(partition, (word, age))| (partition, word, age))
+            .collect()
+    }
+
+    /// It may acknowledge now.
+    pub fn holds_lease(&self) -> bool {
+        self.lease.held()
+    }
+
+    /// The rate per second at which this region's gateways hand their devices over; `None`: they keep them.
+    pub fn draining(&self) -> watch::Receiver<Option<u32>> {
+        self.draining.subscribe()
+    }
+
+    /// Begins, changes or ends the handing over of devices.
+    pub fn drain(&self, rate: Option<u32>) {
+        self.draining.send_if_modified(|known| {
+            let news = *known != rate;
+            *known = rate;
+            news
+        });
+    }
+
+    /// For how long it has been without a lease, if it ever had one.
+    pub fn isolated_ms(&self) -> Option<u64> {
+        self.lease.lapsed_ms()
     }
 
     /// Its roles were read from the control plane after start: it may serve.
@@ -229,6 +369,7 @@ impl Region {
             now: self.clock.now(),
             uptime_ms: self.uptime_ms(),
             roles_trusted: self.ready(),
+            lease_left_ms: self.lease.left_ms(),
             store_trouble: match &space {
                 Err(error) => Some(error.to_string()),
                 Ok(_) if figures.disk_full.load(Ordering::Relaxed) > 0 => {
@@ -240,8 +381,7 @@ impl Region {
             disk_used: space.as_ref().map_or(0, |space| space.used),
             queue_depth: figures.queue_depth.load(Ordering::Relaxed),
             turn_micros_max: figures.turn_micros_max.load(Ordering::Relaxed),
-            certificate_days: self.certificate_days
-                - (self.started.elapsed().as_secs() / 86_400) as i64,
+            certificate_days: self.certificate_days(),
             sessions: self.router.sessions.open(),
             sessions_of_hub: self.router.sessions.count_of_hub(hub),
             sessions_closed: self.router.sessions.closed(),
@@ -260,16 +400,17 @@ impl Region {
     }
 
     /// A hub opened here (or goes on here): everybody may send what was parked.
-    pub(crate) fn announce(&self, hub: HubId, epoch: Epoch) {
+    pub(crate) fn announce(&self, hub: HubId, epoch: Epoch, forced: bool) {
         let cast = Cast::Route {
             hub,
             epoch,
             primary: self.me.clone(),
+            forced,
         };
         for peer in self.links.peers() {
             self.router.cast(&peer.name, Class::Control, &cast);
         }
-        self.route_moved(hub, epoch, &self.me);
+        self.route_moved(hub, epoch, &self.me, forced);
     }
 
     /// A fence whose operation no longer stands is lifted: no lost message can leave a hub closed for good.
@@ -301,14 +442,14 @@ impl Region {
                 .engine
                 .ask(|reply| Input::Unfence { hub, epoch, reply })
                 .await;
-            if matches!(lifted, Ok(Ok(crate::engine::Answer::Opened))) {
-                self.announce(hub, epoch);
+            if matches!(lifted, Ok(Ok(crate::engine::Answer::Opened(_)))) {
+                self.announce(hub, epoch, false);
             }
         }
     }
 
-    pub(crate) fn route_moved(&self, hub: HubId, epoch: Epoch, primary: &RegionName) {
-        if self.router.routes.moved(hub, epoch, primary) {
+    pub(crate) fn route_moved(&self, hub: HubId, epoch: Epoch, primary: &RegionName, forced: bool) {
+        if self.router.routes.moved(hub, epoch, primary, forced) {
             self.spawn(self.router.clone().restate(hub));
         }
     }
@@ -330,33 +471,24 @@ impl Region {
     }
 }
 
-/// Keeps engine and routes in step with the control plane.
+/// Keeps engine and routes in step with the control plane. Roles of a copy that is behind harm nobody: without a lease
+/// nothing is acknowledged, and the lease comes with a copy that is not.
 async fn follow_roles(region: Arc<Region>) {
     let mut changed = region.plane.watch();
-    let mut first = true;
     loop {
-        if first && let Err(why) = region.plane.barrier().await {
-            tracing::debug!(region = %region.me, %why, "waiting for the control plane");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        }
         changed.mark_unchanged();
-        let (roles, moved) = region.plane.with(|state| {
-            (
-                roles_of(state, &region.me),
-                region.router.routes.update(state),
-            )
-        });
-        region.engine.tell(Input::Roles(roles));
-        if first {
-            region.engine.tell(Input::DropUnknown);
-            region.trusted.store(true, Ordering::Release);
-            first = false;
-            tracing::info!(region = %region.me, "serving");
+        if region.ready() {
+            region.tell_roles();
         }
+        let moved = region
+            .plane
+            .with(|state| region.router.routes.update(state));
         for hub in moved {
             region.spawn(region.router.clone().restate(hub));
         }
+        region
+            .plane
+            .with(|state| region.heard.keep(|hub| state.hub(hub).is_some()));
         if changed.changed().await.is_err() {
             return;
         }
@@ -364,11 +496,12 @@ async fn follow_roles(region: Arc<Region>) {
 }
 
 /// This region's part in every hub it holds.
-fn roles_of(state: &State, me: &RegionName) -> Vec<HubRole> {
+fn roles_of(state: &State, me: &RegionName, joined: &Joined) -> Vec<HubRole> {
     let mine = state
         .hubs
         .values()
-        .filter(|hub| hub.state != HubState::Deleting);
+        .filter(|hub| hub.state != HubState::Deleting)
+        .filter(|hub| hub.primary != *me || !joined.lost(hub.id, hub.epoch));
     mine.filter_map(|hub| {
         let role = if hub.primary == *me {
             Role::Primary
@@ -382,7 +515,15 @@ fn roles_of(state: &State, me: &RegionName) -> Vec<HubRole> {
         } else {
             Some(hub.primary.clone())
         };
-        Some(peer::role(Arc::new(hub.settings()), role, hub.epoch, peer))
+        let suspended = role == Role::Primary && control::failover::suspended(state, hub);
+        Some(HubRole {
+            settings: Arc::new(hub.settings()),
+            role,
+            epoch: hub.epoch,
+            peer,
+            suspended,
+            alone: role == Role::Primary && hub.away().is_some(),
+        })
     })
     .collect()
 }
@@ -412,37 +553,9 @@ async fn trim(region: Arc<Region>) {
     }
 }
 
-struct RaftTransport {
-    links: Links,
-    nodes: Vec<RegionName>,
-}
-
-impl Transport for RaftTransport {
-    fn call(&self, to: NodeId, body: Bytes) -> consensus::BoxFuture<'_, Result<Bytes, String>> {
-        Box::pin(async move {
-            let region = usize::try_from(to)
-                .ok()
-                .and_then(|n| n.checked_sub(1))
-                .and_then(|n| self.nodes.get(n));
-            let region = region.ok_or_else(|| format!("no region has number {to}"))?;
-            let mut framed = Vec::with_capacity(body.len() + 1);
-            framed.push(peer::RAFT);
-            framed.extend_from_slice(&body);
-            let answer = self
-                .links
-                .call(region, Class::Control, framed.into(), RAFT_TIMEOUT)
-                .await
-                .map_err(|error| error.to_string())?;
-            match answer.first() {
-                Some(&crate::handler::RAFT_OK) => Ok(answer.slice(1..)),
-                _ => Err(String::from_utf8_lossy(answer.get(1..).unwrap_or_default()).into_owned()),
-            }
-        })
-    }
-}
-
 /// Performs the engine's outputs.
 struct EngineOutside {
+    words: Arc<Words>,
     me: RegionName,
     links: Links,
     events: Arc<EventLog>,
@@ -476,6 +589,10 @@ impl Outside for EngineOutside {
     }
 
     fn send(&self, to: &RegionName, message: Message) -> bool {
+        let word = matches!(message, Message::Word { .. });
+        if let Message::Word { at, word } = &message {
+            self.words.heard(*at, word.clone());
+        }
         let class = if message.is_bulk() {
             Class::Bulk
         } else {
@@ -484,6 +601,8 @@ impl Outside for EngineOutside {
         self.links
             .cast(to, class, peer::encode(peer::CAST, &Cast::Engine(message)))
             .is_ok()
+            // A word that is not sent breaks no stream: the next one says all of it again.
+            || word
     }
 
     fn visible(&self, at: PartitionKey, next: Sequence, epoch: Option<Epoch>) {

@@ -5,6 +5,7 @@
 
 use crate::engine::{Answer, Input, Refusal, Role};
 use crate::events::EventLog;
+use crate::lease::Lease;
 use crate::peer::{self, Call, Cast, EventsPage, ReadFrom, ReadRefusal, Return};
 use crate::routes::{Route, Routes};
 use crate::runtime::EngineHandle;
@@ -53,6 +54,7 @@ pub struct Router {
     pub routes: Routes,
     pub sessions: Sessions,
     pub events: Arc<EventLog>,
+    pub lease: Arc<Lease>,
     parking: Semaphore,
     pub parked_now: AtomicUsize,
     pub parked_total: AtomicU64,
@@ -67,11 +69,18 @@ enum Attempt<R> {
 }
 
 impl Router {
-    pub fn new(me: RegionName, engine: EngineHandle, links: Links, events: Arc<EventLog>) -> Self {
+    pub fn new(
+        me: RegionName,
+        engine: EngineHandle,
+        links: Links,
+        events: Arc<EventLog>,
+        lease: Arc<Lease>,
+    ) -> Self {
         Router {
             me,
             engine,
             links,
+            lease,
             routes: Routes::default(),
             sessions: Sessions::default(),
             events,
@@ -188,6 +197,10 @@ impl Router {
                 })
                 .await;
             match asked {
+                // The engine looked before it answered; this process may have stood still since.
+                Ok(Ok(_)) if !self.lease.held() => Err(Refusal::OutcomeUnknown(
+                    "the region's lease lapsed before this could be acknowledged".into(),
+                )),
                 Ok(result) => result,
                 Err(_) => {
                     return Attempt::Failed(CallError::OutcomeUnknown {
@@ -197,6 +210,10 @@ impl Router {
             }
         } else {
             match self.remote(&route.primary, at, command).await {
+                Ok(Ok(_)) if self.overtaken(&route) => Err(Refusal::OutcomeUnknown(
+                    "the hub was taken from its primary by force before this could be acknowledged"
+                        .into(),
+                )),
                 Ok(result) => result,
                 Err(attempt) => return attempt,
             }
@@ -207,6 +224,36 @@ impl Router {
                 why: format!("unexpected answer {other:?}"),
             }),
             Err(refusal) => of_refusal(refusal, command),
+        }
+    }
+
+    /// An answer of the primary of `asked` comes too late: a forced failover has ended its epoch, and what it answers may
+    /// be lost. A planned one loses nothing, so there late answers are good.
+    fn overtaken(&self, asked: &Route) -> bool {
+        self.routes
+            .by_id(asked.settings.id)
+            .is_some_and(|now| now.forced > asked.epoch)
+    }
+
+    /// What this region itself has stored, current or not, for commands that only read.
+    ///
+    /// # Errors
+    /// [`CallError`]: it does not hold the hub, or the command would change something.
+    pub async fn stale_read(&self, at: PartitionKey, command: Command) -> Result<Reply, CallError> {
+        let command = Arc::new(command);
+        let asked = self
+            .engine
+            .ask(|reply| Input::StaleRead { at, command, reply })
+            .await;
+        let unavailable = |why: String| CallError::Unavailable {
+            why,
+            retry_after_ms: 1000,
+        };
+        match asked {
+            Ok(Ok(Answer::Reply(reply))) => Ok(reply),
+            Ok(Err(Refusal::Reject(reject))) => Err(CallError::Reject(reject)),
+            Ok(other) => Err(unavailable(format!("this region cannot answer: {other:?}"))),
+            Err(_) => Err(unavailable("this region is stopping".into())),
         }
     }
 
@@ -399,6 +446,7 @@ fn of_refusal(refusal: Refusal, command: &Command) -> Attempt<Reply> {
             Attempt::NotDone(format!("not the primary (epoch {epoch})"))
         }
         Refusal::FailingOver => Attempt::NotDone("the hub is failing over".into()),
+        Refusal::NoLease => Attempt::NotDone("the primary does not hold its lease".into()),
         Refusal::Unavailable(why) => Attempt::Failed(CallError::Unavailable {
             why,
             retry_after_ms: 1000,

@@ -1,6 +1,6 @@
 //! Which region serves which hub, as this region knows it now.
 
-use control::State;
+use control::{Divergence, State};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,10 @@ pub struct Route {
     pub primary: RegionName,
     pub secondary: Option<RegionName>,
     pub epoch: Epoch,
+    /// The last epoch that began by force; 0: none did.
+    pub forced: Epoch,
+    /// Where histories parted in forced failovers, the latest last.
+    pub divergences: Arc<[Divergence]>,
 }
 
 /// All ways; followers of changes are woken.
@@ -82,7 +86,15 @@ impl Routes {
                 primary: hub.primary.clone(),
                 secondary: hub.secondary().cloned(),
                 epoch: hub.epoch,
+                forced: hub
+                    .divergences
+                    .last()
+                    .map_or(Epoch(0), |divergence| divergence.epoch),
+                divergences: hub.divergences.as_slice().into(),
             };
+            if let Some(known) = table.by_id.get(&hub.id) {
+                route.forced = route.forced.max(known.forced);
+            }
             match table.by_id.get(&hub.id) {
                 Some(known) if known.epoch > route.epoch => {
                     route.primary = known.primary.clone();
@@ -102,7 +114,7 @@ impl Routes {
     }
 
     /// A hub opened at `epoch` in `primary`, told by that region itself. Gives true if this was news.
-    pub fn moved(&self, hub: HubId, epoch: Epoch, primary: &RegionName) -> bool {
+    pub fn moved(&self, hub: HubId, epoch: Epoch, primary: &RegionName, forced: bool) -> bool {
         let mut table = self.table.write();
         let Some(known) = table.by_id.get(&hub) else {
             return false;
@@ -114,6 +126,9 @@ impl Routes {
                 route.secondary = Some(std::mem::replace(&mut route.primary, primary.clone()));
             }
             route.epoch = epoch;
+            if forced {
+                route.forced = epoch;
+            }
             table.by_id.insert(hub, Arc::new(route));
         }
         drop(table);

@@ -63,11 +63,16 @@ pub struct Figures {
     pub records: AtomicU64,
     pub record_bytes: AtomicU64,
     pub commit_failures: AtomicU64,
+    /// Of returns, as [`Stats`](crate::engine::Stats) has them.
+    pub salvaged_records: AtomicU64,
+    pub rewind_bytes: AtomicU64,
     pub disk_full: AtomicU64,
     pub queue_depth: AtomicU64,
     /// Microseconds spent in turns, all together and the longest of the last 10 to 20 seconds.
     pub turn_micros: AtomicU64,
     pub turn_micros_max: AtomicU64,
+    /// End of the lease on the monotonic clock, as the engine has it; 0: there never was one.
+    pub lease_until: AtomicU64,
 }
 
 /// The engine has stopped; nothing was done.
@@ -235,6 +240,12 @@ fn note(
     figures.records.store(stats.records, Ordering::Relaxed);
     figures.record_bytes.store(stats.bytes, Ordering::Relaxed);
     figures
+        .salvaged_records
+        .store(stats.salvaged_records, Ordering::Relaxed);
+    figures
+        .rewind_bytes
+        .store(stats.rewind_bytes, Ordering::Relaxed);
+    figures
         .commit_failures
         .store(stats.commit_failures, Ordering::Relaxed);
     figures
@@ -245,6 +256,9 @@ fn note(
     figures
         .turn_micros_max
         .store(longest.micros(), Ordering::Relaxed);
+    figures
+        .lease_until
+        .store(engine.lease_until(), Ordering::Relaxed);
 }
 
 /// The longest turn of the present stretch of ten seconds and of the one before.

@@ -61,7 +61,8 @@ pub(super) async fn listen(
 
 async fn greet(shared: &Shared, inbound: &Inbound, tcp: TcpStream, address: SocketAddr) {
     let allowed = |peer: &RegionName| allowed(shared, inbound, peer);
-    let greeting = handshake::accept(&shared.tls, tcp, &shared.me, allowed);
+    let tls = shared.tls();
+    let greeting = handshake::accept(&tls, tcp, &shared.me, allowed);
     let why = match timeout(HANDSHAKE, greeting).await {
         Ok(Ok((peer, established))) => {
             if let Some(sender) = inbound.get(&peer) {

@@ -141,6 +141,9 @@ impl Connection {
                     .counters
                     .bytes_in
                     .fetch_add(read as u64, Ordering::Relaxed),
+                Err(why) if why.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return "the peer is gone: its connection ended without a word".to_owned();
+                }
                 Err(why) => return format!("reading failed: {why}"),
             };
         }

@@ -47,9 +47,9 @@ fn next_wait(wait: Duration) -> Duration {
 }
 
 async fn dial(shared: &Shared, peer: &Peer) -> Result<Established, String> {
-    let tcp = TcpStream::connect(peer.address).await;
+    let tcp = TcpStream::connect(peer.address.as_str()).await;
     let tcp = tcp.map_err(|why| format!("cannot connect to {}: {why}", peer.address))?;
-    let established = handshake::dial(&shared.tls, tcp, &shared.me, &peer.name).await;
+    let established = handshake::dial(&shared.tls(), tcp, &shared.me, &peer.name).await;
     established.map_err(|why| why.to_string())
 }
 

@@ -3,12 +3,12 @@
 use super::LinkTls;
 use super::connection::text;
 use super::frame::{self, Frame, Kind};
-use super::hello::{Hello, VERSIONS};
+use super::hello::{Hello, VERSIONS, Versions};
 use crate::Class;
 use crate::pki::{region_dns_name, region_of};
 use bytes::{Bytes, BytesMut};
 use rustls::pki_types::{CertificateDer, ServerName};
-use std::fmt;
+use std::{fmt, io};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -28,6 +28,8 @@ pub(crate) struct Established {
     pub stream: Stream,
     /// What came after the peer's hello.
     pub rest: BytesMut,
+    /// Version of the peer's program, if it tells.
+    pub software: Option<String>,
 }
 
 /// Why a connection did not become a link.
@@ -62,7 +64,7 @@ pub(crate) async fn dial(
         .connector
         .connect(name, buffered)
         .await
-        .map_err(broken("the TLS handshake failed"))?;
+        .map_err(not_shaken)?;
     stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
     let certificate = named(stream.get_ref().1.peer_certificates())?;
     let mut stream = Stream::from(stream);
@@ -70,10 +72,14 @@ pub(crate) async fn dial(
     send(&mut stream, Kind::Hello, ours.encode()).await?;
     let mut rest = BytesMut::new();
     let theirs = receive(&mut stream, &mut rest).await?;
-    if let Err(why) = judge(&ours, &theirs, &certificate) {
-        return Err(refuse(&mut stream, why).await);
+    match judge(&ours, &theirs, &certificate) {
+        Ok(software) => Ok(Established {
+            stream,
+            rest,
+            software,
+        }),
+        Err(why) => Err(refuse(&mut stream, why).await),
     }
-    Ok(Established { stream, rest })
 }
 
 /// Makes a link over a connection that somebody dialled; `allowed` says whether a region may.
@@ -85,11 +91,7 @@ pub(crate) async fn accept(
 ) -> Result<(RegionName, Established), Failed> {
     prepare(&tcp)?;
     let buffered = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
-    let mut stream = tls
-        .acceptor
-        .accept(buffered)
-        .await
-        .map_err(broken("the TLS handshake failed"))?;
+    let mut stream = tls.acceptor.accept(buffered).await.map_err(not_shaken)?;
     stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
     let certificate = named(stream.get_ref().1.peer_certificates());
     let mut stream = Stream::from(stream);
@@ -103,11 +105,17 @@ pub(crate) async fn accept(
     let mut rest = BytesMut::new();
     let theirs = receive(&mut stream, &mut rest).await?;
     let ours = hello(tls, me, &peer);
-    if let Err(why) = judge(&ours, &theirs, &peer) {
-        return Err(refuse(&mut stream, why).await);
-    }
+    let software = match judge(&ours, &theirs, &peer) {
+        Ok(software) => software,
+        Err(why) => return Err(refuse(&mut stream, why).await),
+    };
     send(&mut stream, Kind::Hello, ours.encode()).await?;
-    Ok((peer, Established { stream, rest }))
+    let established = Established {
+        stream,
+        rest,
+        software,
+    };
+    Ok((peer, established))
 }
 
 fn hello(tls: &LinkTls, me: &RegionName, peer: &RegionName) -> Hello {
@@ -117,14 +125,21 @@ fn hello(tls: &LinkTls, me: &RegionName, peer: &RegionName) -> Hello {
         deployment,
         from: me.clone(),
         to: peer.clone(),
+        payloads: Versions {
+            min: tls.speaks.payloads.0,
+            max: tls.speaks.payloads.1,
+        },
+        software: Some(tls.speaks.software.clone()),
     }
 }
 
-fn judge(ours: &Hello, theirs: &Bytes, certificate: &RegionName) -> Result<(), String> {
-    let agreed = Hello::decode(theirs).and_then(|theirs| ours.agree(&theirs, certificate));
-    agreed
-        .map(|_only_version| ())
-        .map_err(|why| why.to_string())
+/// Gives the version of the peer's program, if it tells.
+fn judge(ours: &Hello, theirs: &Bytes, certificate: &RegionName) -> Result<Option<String>, String> {
+    let agreed = Hello::decode(theirs).and_then(|theirs| {
+        ours.agree(&theirs, certificate)
+            .map(|_only_version| theirs.software)
+    });
+    agreed.map_err(|why| why.to_string())
 }
 
 /// The region in the certificate that TLS has verified.
@@ -214,6 +229,21 @@ async fn refuse(stream: &mut Stream, why: String) -> Failed {
         tracing::debug!(%error, "the peer may not know why it was refused");
     }
     Failed::Refused(why)
+}
+
+/// Says in our words what goes wrong most often.
+fn not_shaken(why: io::Error) -> Failed {
+    let text = why.to_string();
+    let hint = if text.contains("UnknownIssuer") || text.contains("UnknownCA") {
+        ": the certificate is of another authority; it comes from another `castling init`"
+    } else if text.contains("Expired") {
+        ": a certificate has ended, see `castling init renew`, or a clock is wrong"
+    } else if text.contains("NotValidForName") {
+        ": another node answers at this address"
+    } else {
+        ""
+    };
+    Failed::Broken(format!("the TLS handshake failed: {text}{hint}"))
 }
 
 fn broken<E: fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> Failed {

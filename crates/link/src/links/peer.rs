@@ -7,7 +7,6 @@ use super::outbox::not_sent;
 use crate::{Handler, LinkError};
 use parking_lot::{Mutex, RwLock};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -22,15 +21,17 @@ pub(crate) struct Counters {
 
 pub(crate) struct Peer {
     pub name: RegionName,
-    pub address: SocketAddr,
+    /// `HOST:PORT`: a name is looked up at each attempt, its address may change.
+    pub address: String,
     counters: Arc<Counters>,
     current: RwLock<Option<Arc<Connection>>>,
     up: watch::Sender<bool>,
     why_down: Mutex<String>,
+    software: Mutex<Option<String>>,
 }
 
 impl Peer {
-    pub fn new(name: RegionName, address: SocketAddr) -> Peer {
+    pub fn new(name: RegionName, address: String) -> Peer {
         Peer {
             name,
             address,
@@ -38,6 +39,7 @@ impl Peer {
             current: RwLock::new(None),
             up: watch::Sender::new(false),
             why_down: Mutex::new("no connection yet".to_owned()),
+            software: Mutex::new(None),
         }
     }
 
@@ -74,6 +76,7 @@ impl Peer {
                 .as_ref()
                 .map_or(0, |connection| connection.outbox.queued()),
             why_down: current.is_none().then(|| self.why_down.lock().clone()),
+            software: self.software.lock().clone(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Peer {
         stop: impl Future<Output = String>,
     ) {
         let connection = Arc::new(Connection::new(self.name.clone(), self.counters.clone()));
+        self.software.lock().clone_from(&established.software);
         *self.current.write() = Some(connection.clone());
         tracing::info!(peer = %self.name, "link up");
         handler.changed(self.name.clone(), true);

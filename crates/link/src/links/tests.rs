@@ -95,12 +95,18 @@ async fn world(names: &[&str]) -> World {
 impl World {
     fn config(&self, name: &str) -> LinkConfig {
         let me = region(name);
-        let mut peers = self.addresses.clone();
-        let listen = peers.remove(&me).unwrap_or(([127, 0, 0, 1], 0).into());
+        let mut addresses = self.addresses.clone();
+        let listen = addresses.remove(&me).unwrap_or(([127, 0, 0, 1], 0).into());
+        let text = |(name, address): (RegionName, SocketAddr)| (name, address.to_string());
+        let peers = addresses.into_iter().map(text).collect();
         LinkConfig {
             identity: self.authority.issue_region(&me, SystemTime::now()).unwrap(),
             roots: Arc::new(self.authority.roots().unwrap()),
             deployment: "test".to_owned(),
+            speaks: Speaks {
+                payloads: (1, 1),
+                software: "test".to_owned(),
+            },
             me,
             listen,
             peers,
@@ -189,13 +195,13 @@ impl Node {
 }
 
 fn link_tls(config: &LinkConfig) -> LinkTls {
-    let server = tls::link_server_config(&config.identity, config.roots.clone()).unwrap();
-    let client = tls::link_client_config(&config.identity, config.roots.clone()).unwrap();
-    LinkTls {
-        acceptor: TlsAcceptor::from(server),
-        connector: TlsConnector::from(client),
-        deployment: config.deployment.clone(),
-    }
+    LinkTls::new(
+        &config.identity,
+        config.roots.clone(),
+        config.deployment.clone(),
+        config.speaks.clone(),
+    )
+    .unwrap()
 }
 
 async fn soon<T>(work: impl Future<Output = T>) -> T {

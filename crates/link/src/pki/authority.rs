@@ -179,14 +179,23 @@ impl Authority {
         region: &RegionName,
         now: SystemTime,
     ) -> Result<Identity, PkiError> {
+        self.ensure_region_as(folder, region.as_str(), region, now)
+    }
+
+    /// As [`Authority::ensure_region`], in files of another stem.
+    ///
+    /// # Errors
+    /// As [`Authority::ensure_region`].
+    pub fn ensure_region_as(
+        &self,
+        folder: &Path,
+        stem: &str,
+        region: &RegionName,
+        now: SystemTime,
+    ) -> Result<Identity, PkiError> {
         self.require(Purpose::Regions)?;
-        self.ensure(
-            folder,
-            region.as_str(),
-            &[region_dns_name(region)],
-            &REGION_USAGES,
-            now,
-        )
+        let names = [region_dns_name(region)];
+        self.ensure(folder, stem, &names, &REGION_USAGES, now)
     }
 
     fn require(&self, purpose: Purpose) -> Result<(), PkiError> {

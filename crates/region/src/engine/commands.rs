@@ -1,12 +1,13 @@
 //! Clients' commands: decide against this turn's view, add what changes to the turn, hold the answer until it is durable.
 
-use super::partition::{AddressedEffect, Partition, Serving};
+use super::lease;
+use super::partition::{AddressedEffect, Held, Partition, Serving};
 use super::refill::Refill;
-use super::view::TurnView;
+use super::view::{StoredView, TurnView};
 use super::{Answer, Engine, HubRuntime, Output, Random, Refusal, Role, Touched};
-use hub::command::{C2dCommand, SessionCommand};
+use hub::command::{C2dCommand, ConsumerCommand, RegistryCommand, SessionCommand, TwinCommand};
 use hub::decision::PresenceChange;
-use hub::{Command, Context, Decision, Effect, Refused, Reply};
+use hub::{Command, Context, Decision, Effect, Refused, Reply, View};
 use store::Store;
 use types::{ConnectionId, DeviceId, Epoch, PartitionKey, RegionName, UnixMillis};
 
@@ -24,8 +25,10 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         self.stats.commands += 1;
+        let leased = self.holds_lease();
         let (hub, partition) = match may_serve(
             &self.failed,
+            leased,
             self.hubs.get_mut(&at.hub),
             self.partitions.get_mut(&at),
         ) {
@@ -34,8 +37,10 @@ impl<T> Engine<T> {
         };
         touched.partitions.insert(at);
         let decided = decide(&*self.store, &self.random, hub, partition, command, now);
+        let mut wrote = false;
         let answer = match decided {
             Ok(decision) => {
+                wrote = changes(&decision);
                 self.stats.events += decision.writes.events.len() as u64;
                 let asker = asker(command);
                 let reply = perform(hub, partition, decision, asker, now, touched);
@@ -54,7 +59,57 @@ impl<T> Engine<T> {
                 Err(Refusal::Unavailable(error.to_string()))
             }
         };
-        partition.turn.replies.push((reply, answer));
+        partition.turn.replies.push(Held {
+            asker: reply,
+            answer,
+            wrote,
+        });
+    }
+
+    /// Answers a read from what is on disk here, whether this region is the primary or not: it may be old, and says so
+    /// nowhere, so the asker must.
+    pub(super) fn stale_read(
+        &self,
+        at: PartitionKey,
+        command: &Command,
+        now: UnixMillis,
+    ) -> Result<Answer, Refusal> {
+        if !reads_only(command) {
+            let why = "only what changes nothing is answered from a copy";
+            return Err(Refusal::Unavailable(why.into()));
+        }
+        if let Some(why) = &self.failed {
+            return Err(Refusal::Unavailable(why.clone()));
+        }
+        let Some(hub) = self.hubs.get(&at.hub) else {
+            return Err(Refusal::NotPrimary { epoch: Epoch(0) });
+        };
+        let Some(partition) = self.partitions.get(&at) else {
+            return Err(Refusal::Unavailable("the hub has no such partition".into()));
+        };
+        if let Some(why) = partition.why_not_whole() {
+            return Err(Refusal::Unavailable(why));
+        }
+        let view = StoredView {
+            at,
+            store: &*self.store,
+        };
+        match decide_on(
+            &view,
+            &partition.head,
+            &self.random,
+            hub,
+            partition,
+            command,
+            now,
+        ) {
+            Ok(mut decision) => {
+                count_connected(partition, &mut decision.reply);
+                Ok(Answer::Reply(decision.reply))
+            }
+            Err(Refused::Reject(reject)) => Err(Refusal::Reject(reject)),
+            Err(Refused::View(error)) => Err(Refusal::Unavailable(error.to_string())),
+        }
     }
 
     /// Expires and unlocks cloud-to-device messages that are due.
@@ -65,9 +120,10 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         let command = Command::C2d(C2dCommand::Sweep { max: SWEEP_MAX });
+        let leased = self.holds_lease();
         for (at, partition) in &mut self.partitions {
             let hub = self.hubs.get_mut(&at.hub);
-            let Ok((hub, partition)) = may_serve(&self.failed, hub, Some(partition)) else {
+            let Ok((hub, partition)) = may_serve(&self.failed, leased, hub, Some(partition)) else {
                 continue;
             };
             match decide(&*self.store, &self.random, hub, partition, &command, now) {
@@ -86,9 +142,10 @@ impl<T> Engine<T> {
     }
 }
 
-/// Only an open primary with a working store decides.
+/// Only an open primary with a lease and a working store decides.
 fn may_serve<'a, T>(
     failed: &Option<String>,
+    leased: bool,
     hub: Option<&'a mut HubRuntime>,
     partition: Option<&'a mut Partition<T>>,
 ) -> Result<(&'a mut HubRuntime, &'a mut Partition<T>), Refusal> {
@@ -104,6 +161,11 @@ fn may_serve<'a, T>(
     match partition.serving {
         Serving::No => Err(why_not(hub, partition)),
         Serving::Fenced => Err(Refusal::FailingOver),
+        Serving::Open if lease::quiet(&hub.role, leased).is_some() => {
+            Err(lease::quiet(&hub.role, leased)
+                .expect("just seen")
+                .refusal())
+        }
         Serving::Open if partition.waits_too_much() => Err(Refusal::Unavailable(
             "too many answers wait for the partner region".into(),
         )),
@@ -118,7 +180,10 @@ fn why_not<T>(hub: &HubRuntime, partition: &Partition<T>) -> Refusal {
         (None, Refill::Pulling { .. }, Some(peer)) => {
             Refusal::Unavailable(format!("refilling from {peer}"))
         }
-        _ => Refusal::NotPrimary { epoch: role.epoch },
+        _ => match partition.returning() {
+            Some(why) if role.role == Role::Primary => Refusal::Unavailable(why),
+            _ => Refusal::NotPrimary { epoch: role.epoch },
+        },
     }
 }
 
@@ -134,24 +199,67 @@ pub(super) fn decide<T>(
     command: &Command,
     now: UnixMillis,
 ) -> Result<Decision, Refused> {
-    let presence = |device: &DeviceId| partition.live.presence(device).cloned();
-    let activity = |device: &DeviceId| partition.live.activity(device);
-    let context = Context {
-        now: now.max(partition.turn.head.time),
-        settings: &hub.role.settings,
-        partition: partition.at.partition,
-        epoch: partition.turn.head.epoch,
-        devices_in_hub: hub.devices,
-        presence: &presence,
-        last_activity: &activity,
-        random: &**random,
-    };
     let view = TurnView {
         at: partition.at,
         store,
         turn: &partition.turn,
     };
-    hub::decide(&view, &context, command)
+    decide_on(
+        &view,
+        &partition.turn.head,
+        random,
+        hub,
+        partition,
+        command,
+        now,
+    )
+}
+
+fn decide_on<T>(
+    view: &dyn View,
+    head: &replication::Head,
+    random: &Random,
+    hub: &HubRuntime,
+    partition: &Partition<T>,
+    command: &Command,
+    now: UnixMillis,
+) -> Result<Decision, Refused> {
+    let presence = |device: &DeviceId| partition.live.presence(device).cloned();
+    let activity = |device: &DeviceId| partition.live.activity(device);
+    let context = Context {
+        now: now.max(head.time),
+        settings: &hub.role.settings,
+        partition: partition.at.partition,
+        epoch: head.epoch,
+        devices_in_hub: hub.devices,
+        presence: &presence,
+        last_activity: &activity,
+        random: &**random,
+    };
+    hub::decide(view, &context, command)
+}
+
+/// Commands whose decision never changes anything and that need no current answer.
+fn reads_only(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Registry(
+            RegistryCommand::Get { .. }
+                | RegistryCommand::List { .. }
+                | RegistryCommand::Statistics
+        ) | Command::Twin(TwinCommand::Get { .. })
+            | Command::Consumer(ConsumerCommand::Get { .. })
+    )
+}
+
+fn changes(decision: &Decision) -> bool {
+    !decision.writes.is_empty() || !decision.effects.is_empty() || !decision.presence.is_empty()
+}
+
+fn count_connected<T>(partition: &Partition<T>, reply: &mut Reply) {
+    if let Reply::Statistics { connected, .. } = reply {
+        *connected = partition.live.connected();
+    }
 }
 
 /// Adds a decision to the turn.
@@ -196,9 +304,7 @@ fn perform<T>(
         partition.live.decided(change);
     }
     address(partition, others, asker);
-    if let Reply::Statistics { connected, .. } = &mut reply {
-        *connected = partition.live.connected();
-    }
+    count_connected(partition, &mut reply);
     reply
 }
 

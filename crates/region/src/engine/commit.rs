@@ -1,12 +1,14 @@
 //! The end of a turn: one fsync for everything it changed; then, and only then, answers and effects leave.
 
 use super::handover::HubRole;
+use super::lease::{self, Quiet};
+use super::ledger::Made;
 use super::message::Message;
-use super::partition::{AddressedEffect, Held, Partition, Serving, Turn, Waiting};
+use super::partition::{Held, Partition, Serving, Turn, Waiting};
 use super::{Answer, Engine, Output, Refusal, Role, Touched};
 use std::collections::BTreeMap;
 use store::StoreError;
-use types::{Epoch, HubId, Lsn, PartitionKey, Sequence, UnixMillis, limits};
+use types::{HubId, Lsn, PartitionKey, Sequence, UnixMillis, limits};
 
 /// The answer to a failover step, given once its turn is durable.
 pub(super) struct StepAnswer<T> {
@@ -93,12 +95,13 @@ impl<T> Engine<T> {
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
+        let leased = self.watch_lease(out);
         let (Some(hub), Some(partition)) = (self.hubs.get(&at.hub), self.partitions.get_mut(&at))
         else {
             return;
         };
         let before = partition.head;
-        let turn = partition.turn_committed(now);
+        let mut turn = partition.turn_committed(now);
         if partition.shipper.connected() {
             self.shippable.insert(at);
         }
@@ -108,33 +111,38 @@ impl<T> Engine<T> {
         if partition.serving == Serving::No && turn.replies.is_empty() {
             return;
         }
-        let epoch = (partition.serving != Serving::No).then_some(partition.head.epoch);
+        partition.note(std::mem::take(&mut turn.made), hub.role.peer.is_some());
+        let quiet = lease::quiet(&hub.role, leased);
         let silent = turn.head.next_sequence == before.next_sequence
             && turn.replies.is_empty()
             && turn.effects.is_empty();
-        let must_wait =
-            hub.role.is_sync_primary() && partition.shipper.confirmed() < partition.head.lsn;
+        let through = partition.answered_through(&hub.role, now);
+        let must_wait = through < partition.head.lsn;
         if turn.opens && (silent || must_wait) {
-            let next = before.next_sequence;
-            out.push(Output::Visible { at, next, epoch });
+            partition.show(before.next_sequence, quiet, out);
         }
         if silent {
             return;
         }
-        let visible = turn.head.next_sequence;
-        let Turn {
-            replies, effects, ..
-        } = turn;
-        if must_wait {
-            partition.wait(Waiting {
-                lsn: partition.head.lsn,
-                visible,
-                since: now,
-                replies,
-                effects,
-            });
+        let mut waiting = partition.waiting_of(turn, now);
+        if let Some(quiet) = quiet {
+            // What changed is here: readers and devices learn of it when the lease is held again.
+            quiet.refuse(std::mem::take(&mut waiting.replies), out);
+            partition.wait(waiting);
+        } else if !must_wait {
+            partition.give_out(waiting, out);
+        } else if hub.role.is_sync_primary() {
+            partition.wait(waiting);
         } else {
-            give_out(at, visible, epoch, replies, effects, out);
+            // Beyond the hub's bound only those who wrote wait: that slows them down.
+            let wrote = waiting.replies.extract_if(.., |held| held.wrote).collect();
+            let slowed = Waiting {
+                replies: wrote,
+                effects: Vec::new(),
+                ..waiting
+            };
+            partition.give_out(waiting, out);
+            partition.wait(slowed);
         }
     }
 
@@ -273,13 +281,6 @@ impl<T> Engine<T> {
             refused.map(|step| Output::Reply(step.reply, Err(Refusal::Step(why.to_owned())))),
         );
     }
-
-    /// A `sync` hub's answers that the partner did not confirm in time: their outcome is not known to the asker.
-    pub(super) fn expire_waiting(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
-        for partition in self.partitions.values_mut() {
-            partition.expire_waiting(now, out);
-        }
-    }
 }
 
 /// Why a turn is not durable.
@@ -326,6 +327,26 @@ fn confirm<T>(partition: &Partition<T>, role: &HubRole, out: &mut Vec<Output<T>>
 }
 
 impl<T> Partition<T> {
+    /// Keeps in mind what was made here, for the estimate of a forced failover's loss.
+    fn note(&mut self, made: Vec<Made>, paired: bool) {
+        if !paired {
+            return self.ledger.skip(self.head.lsn, self.head.time);
+        }
+        for made in made {
+            self.ledger.made(made);
+        }
+    }
+
+    fn waiting_of(&self, turn: Turn<T>, now: UnixMillis) -> Waiting<T> {
+        Waiting {
+            lsn: self.head.lsn,
+            visible: self.head.next_sequence,
+            since: now,
+            replies: turn.replies,
+            effects: turn.effects,
+        }
+    }
+
     fn wait(&mut self, waiting: Waiting<T>) {
         self.held += waiting.held();
         self.waiting.push_back(waiting);
@@ -336,15 +357,50 @@ impl<T> Partition<T> {
         self.held.max(self.waiting.len()) >= limits::SYNC_WAITING_MAX
     }
 
-    /// Gives out what waits and needed the partner's word on no more than `confirmed`.
-    pub fn release_waiting(&mut self, confirmed: Lsn, out: &mut Vec<Output<T>>) {
-        let epoch = (self.serving != Serving::No).then_some(self.head.epoch);
-        while self.waiting.front().is_some_and(|w| w.lsn <= confirmed) {
+    /// Gives out what waits and needed the partner's word on no more than `through`. A primary that may not acknowledge
+    /// refuses these answers instead, and keeps the rest for when it may.
+    pub fn release_waiting(
+        &mut self,
+        through: Lsn,
+        quiet: Option<Quiet>,
+        out: &mut Vec<Output<T>>,
+    ) {
+        if let Some(quiet) = quiet {
+            for waiting in self.waiting.iter_mut().take_while(|w| w.lsn <= through) {
+                self.held -= waiting.replies.len();
+                quiet.refuse(std::mem::take(&mut waiting.replies), out);
+            }
+            return;
+        }
+        while self.waiting.front().is_some_and(|w| w.lsn <= through) {
             let waiting = self.waiting.pop_front().expect("just seen");
             self.held -= waiting.held();
-            let (replies, effects) = (waiting.replies, waiting.effects);
-            give_out(self.at, waiting.visible, epoch, replies, effects, out);
+            self.give_out(waiting, out);
         }
+    }
+
+    fn give_out(&mut self, waiting: Waiting<T>, out: &mut Vec<Output<T>>) {
+        self.show(waiting.visible, None, out);
+        let replies = waiting.replies.into_iter();
+        out.extend(replies.map(|held| Output::Reply(held.asker, held.answer)));
+        let effects = waiting.effects.into_iter();
+        out.extend(effects.map(|e| Output::Effect {
+            gateway: e.gateway,
+            hub: self.at.hub,
+            connection: e.connection,
+            effect: e.effect,
+        }));
+    }
+
+    /// Lets events before `next` be read, if this region may show anything; none that may be read already is taken back.
+    fn show(&mut self, next: Sequence, quiet: Option<Quiet>, out: &mut Vec<Output<T>>) {
+        self.visible = self.visible.max(next);
+        let shown = self.serving != Serving::No && quiet.is_none();
+        out.push(Output::Visible {
+            at: self.at,
+            next: self.visible,
+            epoch: shown.then_some(self.head.epoch),
+        });
     }
 
     /// Answers that the partner's word will not release any more.
@@ -358,7 +414,7 @@ impl<T> Partition<T> {
 
     /// Answers what waited too long. Its effects and events still wait, as one entry: memory does not grow while the partner
     /// is away.
-    fn expire_waiting(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
+    pub(super) fn expire_waiting(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
         let late = |w: &&Waiting<T>| now.since(w.since) >= limits::PARK_MS_MAX as i64;
         let count = self.waiting.iter().take_while(late).count();
         if count == 0 {
@@ -387,27 +443,5 @@ impl<T> Partition<T> {
 
 pub(super) fn refuse<T>(replies: Vec<Held<T>>, refusal: &Refusal, out: &mut Vec<Output<T>>) {
     let refused = replies.into_iter();
-    out.extend(refused.map(|(reply, _)| Output::Reply(reply, Err(refusal.clone()))));
-}
-
-fn give_out<T>(
-    at: PartitionKey,
-    next: Sequence,
-    epoch: Option<Epoch>,
-    replies: Vec<Held<T>>,
-    effects: Vec<AddressedEffect>,
-    out: &mut Vec<Output<T>>,
-) {
-    out.push(Output::Visible { at, next, epoch });
-    out.extend(
-        replies
-            .into_iter()
-            .map(|(reply, answer)| Output::Reply(reply, answer)),
-    );
-    out.extend(effects.into_iter().map(|e| Output::Effect {
-        gateway: e.gateway,
-        hub: at.hub,
-        connection: e.connection,
-        effect: e.effect,
-    }));
+    out.extend(refused.map(|held| Output::Reply(held.asker, Err(refusal.clone()))));
 }

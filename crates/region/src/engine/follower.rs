@@ -2,9 +2,10 @@
 
 use super::message::Message;
 use super::partition::{Partition, check_end};
+use super::rewind::{Difference, Search, arrived, emptied};
 use super::{Engine, Output, Role, Touched};
 use bytes::Bytes;
-use replication::{Body, Head, Mismatch, Record};
+use replication::{Body, Head, Mismatch, Record, Stage};
 use store::{LogRecord, PartitionCommit, StoreError};
 use types::{Epoch, Lsn, PartitionKey, RegionName, UnixMillis};
 
@@ -31,6 +32,16 @@ pub enum Following {
         heard: UnixMillis,
         step: CopyStep,
     },
+    /// Its own records are not the primary's: the last common one is looked for.
+    Searching {
+        search: Box<Search>,
+        heard: UnixMillis,
+    },
+    /// What its own records changed is being taken back; `heard`: when it asked or heard last, `None`: to be asked.
+    Rewinding {
+        work: Box<Difference>,
+        heard: Option<UnixMillis>,
+    },
 }
 
 /// How far a copy is.
@@ -41,7 +52,16 @@ pub enum CopyStep {
 }
 
 impl Following {
+    /// What was asked for may not come. A rewind goes on where it is: its source remembers nothing.
     pub fn ask_again(&mut self) {
+        match self {
+            Following::Rewinding { heard, .. } => *heard = None,
+            other => *other = Following::Idle,
+        }
+    }
+
+    /// Whatever is under way begins anew.
+    pub fn give_up(&mut self) {
         *self = Following::Idle;
     }
 
@@ -51,6 +71,8 @@ impl Following {
             Following::Asked { .. } => "asked",
             Following::Streaming { .. } => "streaming",
             Following::Copying { .. } => "copying",
+            Following::Searching { .. } => "searching",
+            Following::Rewinding { .. } => "rewinding",
         }
     }
 }
@@ -58,6 +80,7 @@ impl Following {
 impl<T> Engine<T> {
     /// Asks for what is missing wherever nothing is under way.
     pub(super) fn follow_up(&mut self, now: UnixMillis, out: &mut Vec<Output<T>>) {
+        let mut rewinding = Vec::new();
         for (at, partition) in &mut self.partitions {
             let Some(role) = self.hubs.get(&at.hub).map(|hub| &hub.role) else {
                 continue;
@@ -73,7 +96,15 @@ impl<T> Engine<T> {
                 Following::Asked { at } | Following::Streaming { heard: at } => {
                     now.since(*at) >= ASK_AGAIN_MS
                 }
-                Following::Copying { heard, .. } => now.since(*heard) >= ASK_AGAIN_MS * 5,
+                Following::Copying { heard, .. } | Following::Searching { heard, .. } => {
+                    now.since(*heard) >= ASK_AGAIN_MS * 5
+                }
+                Following::Rewinding { heard, .. } => {
+                    if heard.is_none_or(|heard| now.since(heard) >= ASK_AGAIN_MS) {
+                        rewinding.push(*at);
+                    }
+                    false
+                }
             };
             if !due {
                 continue;
@@ -81,6 +112,7 @@ impl<T> Engine<T> {
             partition.following = Following::Asked { at: now };
             let message = Message::Follow {
                 at: *at,
+                epoch: partition.head.epoch,
                 lsn: partition.head.lsn,
                 crc: partition.head.crc,
             };
@@ -88,6 +120,9 @@ impl<T> Engine<T> {
                 to: primary.clone(),
                 message,
             });
+        }
+        for at in rewinding {
+            self.go_on_rewinding(at, now, out);
         }
     }
 
@@ -129,7 +164,16 @@ impl<T> Engine<T> {
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
-        if partition.broken.is_some() || matches!(partition.following, Following::Copying { .. }) {
+        let elsewhere = matches!(
+            partition.following,
+            Following::Copying { .. } | Following::Searching { .. } | Following::Rewinding { .. }
+        );
+        // Content that is half rewound does not continue any history.
+        let half = partition
+            .head
+            .rewind
+            .is_some_and(|r| r.stage == Stage::Difference);
+        if partition.broken.is_some() || elsewhere || half {
             return;
         }
         if refills {
@@ -137,15 +181,30 @@ impl<T> Engine<T> {
         } else {
             partition.following = Following::Streaming { heard: now };
         }
+        let mut anew = None;
         for bytes in records {
             touched.bytes += bytes.len();
+            if partition.head.rewind.is_some() {
+                partition.rewind_bytes += bytes.len() as u64;
+                self.stats.rewind_bytes += bytes.len() as u64;
+            }
             // Also when it fails: the turn's end sees to that.
             touched.partitions.insert(at);
             match take_record(partition, bytes, refills, &*self.store) {
-                Ok(true) => {
+                Ok(Taken::Next) => {
                     touched.applied.insert(at);
                 }
-                Ok(false) => {}
+                Ok(Taken::Goal) => {
+                    touched.applied.insert(at);
+                    partition.said.clear();
+                    let text = "it has what the other region has again, and follows it".into();
+                    out.push(Output::Alarm { at: Some(at), text });
+                }
+                Ok(Taken::Nothing) => {}
+                Err(Trouble::Anew(why)) => {
+                    anew = Some(why);
+                    break;
+                }
                 Err(Trouble::AskAgain) => {
                     partition.following.ask_again();
                     partition.refill.ask_again();
@@ -161,6 +220,10 @@ impl<T> Engine<T> {
                 }
                 Err(Trouble::Store) => break,
             }
+        }
+        let goal = partition.head.rewind.map(|rewind| rewind.goal);
+        if let (Some(why), Some(goal)) = (anew, goal) {
+            self.take_anew(at, goal, &why, out);
         }
     }
 
@@ -183,13 +246,19 @@ impl<T> Engine<T> {
         // Only an answer to a question of ours may empty the partition.
         let asked = match partition.following {
             Following::Asked { .. } | Following::Copying { .. } => true,
-            Following::Idle | Following::Streaming { .. } => refills,
+            Following::Idle
+            | Following::Streaming { .. }
+            | Following::Searching { .. }
+            | Following::Rewinding { .. } => refills,
         };
         if !asked || partition.broken.is_some() {
             return;
         }
         let head = match Head::decode(head) {
-            Ok(head) => Box::new(head),
+            Ok(head) => Box::new(Head {
+                rewind: None,
+                ..head
+            }),
             Err(error) => {
                 out.push(Output::Alarm {
                     at: Some(at),
@@ -211,7 +280,8 @@ impl<T> Engine<T> {
             partition.broken = Some(why);
             return;
         }
-        if let Err(error) = self.store.clear(at) {
+        let marked = emptied(&partition.head, head.goal());
+        if let Err(error) = self.store.clear_to(at, marked.encode().into()) {
             self.copy_failed(at, &error, out);
             return;
         }
@@ -219,7 +289,7 @@ impl<T> Engine<T> {
             at: Some(at),
             text: format!("taking a copy from {from} as of lsn {}", head.lsn),
         });
-        partition.reset(Head::default());
+        partition.reset(marked);
         partition.following = Following::Copying {
             id,
             head,
@@ -348,10 +418,8 @@ impl<T> Engine<T> {
         if stored.is_empty() && !done {
             return self.copy_anew(at, "the log ended before its head", out);
         }
-        let head_now = done.then(|| Bytes::from(head.encode()));
         let commit = PartitionCommit {
             records: stored,
-            head: head_now,
             ..PartitionCommit::default()
         };
         let (next, head) = (*next, **head);
@@ -386,6 +454,14 @@ impl<T> Engine<T> {
             Ok((_, Some(why))) => return self.copy_anew(at, &why, out),
             Err(error) => return self.copy_failed(at, &error, out),
         }
+        // Only now: a partition with this head may be led.
+        let commit = PartitionCommit {
+            head: Some(head.encode().into()),
+            ..PartitionCommit::default()
+        };
+        if let Err(error) = self.store.commit(vec![(at, commit)]) {
+            return self.copy_failed(at, &error, out);
+        }
         let refills = self.refills(at, from);
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
@@ -396,19 +472,9 @@ impl<T> Engine<T> {
             at: Some(at),
             text: format!("the copy is complete up to lsn {}", head.lsn),
         });
-        if refills {
-            return;
+        if !refills {
+            self.ask_from_here(at, now, out);
         }
-        partition.following = Following::Asked { at: now };
-        let message = Message::Follow {
-            at,
-            lsn: head.lsn,
-            crc: head.crc,
-        };
-        out.push(Output::Send {
-            to: from.clone(),
-            message,
-        });
     }
 
     /// What was copied is not what its source has: it goes, and the copy begins anew.
@@ -420,10 +486,12 @@ impl<T> Engine<T> {
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
-        partition.reset(Head::default());
-        partition.following.ask_again();
+        let goal = partition.head.rewind.map(|rewind| rewind.goal);
+        let marked = emptied(&partition.head, goal.unwrap_or_default());
+        partition.reset(marked);
+        partition.following.give_up();
         partition.refill.ask_again();
-        if let Err(error) = self.store.clear(at) {
+        if let Err(error) = self.store.clear_to(at, marked.encode().into()) {
             self.store_trouble(at, &error, out);
         }
     }
@@ -436,7 +504,12 @@ impl<T> Engine<T> {
         }
     }
 
-    fn store_trouble(&mut self, at: PartitionKey, error: &StoreError, out: &mut Vec<Output<T>>) {
+    pub(super) fn store_trouble(
+        &mut self,
+        at: PartitionKey,
+        error: &StoreError,
+        out: &mut Vec<Output<T>>,
+    ) {
         out.push(Output::Alarm {
             at: Some(at),
             text: format!("taking a copy: {error}"),
@@ -455,27 +528,40 @@ impl<T> Engine<T> {
 enum Trouble {
     AskAgain,
     Stop(String),
+    /// What was applied is not what the other region has: all of it is to be taken anew.
+    Anew(String),
     /// The store cannot be read: the turn as a whole fails.
     Store,
 }
 
-/// Gives true if the record was taken into the turn, false if it was here already.
+/// What became of a record.
+enum Taken {
+    /// It was here already.
+    Nothing,
+    Next,
+    /// With it a return is complete.
+    Goal,
+}
+
+/// Takes a record into the turn.
 fn take_record<T>(
     partition: &mut Partition<T>,
     bytes: Bytes,
     refills: bool,
     store: &dyn store::Store,
-) -> Result<bool, Trouble> {
+) -> Result<Taken, Trouble> {
     let record = Record::decode(&bytes).map_err(|error| Trouble::Stop(error.to_string()))?;
     match replication::follows(&partition.turn.head, &record) {
         Ok(()) => {}
-        Err(Mismatch::Old { .. }) => return Ok(false),
+        Err(Mismatch::Old { .. }) => return Ok(Taken::Nothing),
         Err(Mismatch::Gap { .. }) => return Err(Trouble::AskAgain),
         Err(mismatch) => return Err(Trouble::Stop(mismatch.to_string())),
     }
     if let Body::Handover { state, chain } = &record.body {
         let head = &partition.turn.head;
-        if (state.0, *chain) != (head.state, head.chain) {
+        // Up to the goal of a return neither is the one of the other region.
+        let comparable = head.rewind.is_none_or(|r| r.stage != Stage::Replay);
+        if comparable && (state.0, *chain) != (head.state, head.chain) {
             return Err(Trouble::Stop(
                 Mismatch::Digest { at: record.lsn }.to_string(),
             ));
@@ -493,7 +579,13 @@ fn take_record<T>(
     if let (true, Some(fenced)) = (refills, fenced) {
         partition.turn.head.fenced = fenced;
     }
-    Ok(true)
+    let stage = partition.turn.head.rewind.map(|rewind| rewind.stage);
+    match arrived(&mut partition.turn.head) {
+        Ok(true) => Ok(Taken::Goal),
+        Ok(false) => Ok(Taken::Next),
+        Err(why) if stage == Some(Stage::Replay) => Err(Trouble::Anew(why)),
+        Err(why) => Err(Trouble::Stop(why)),
+    }
 }
 
 pub(super) fn log_record(record: &Record, bytes: Bytes) -> LogRecord {

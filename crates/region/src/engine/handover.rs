@@ -1,10 +1,15 @@
 //! The steps of a planned failover inside one region: fence, catch up, open, and the way back.
 
 use super::commit::StepAnswer;
+use super::follower::Following;
+use super::lag::Together;
+use super::ledger::Ledger;
+use super::message::{SourceWord, Tail};
 use super::partition::{Partition, Serving};
 use super::{Answer, Engine, Output, Refusal, Touched};
 use replication::{Body, Head, StateDigest};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{
     Epoch, HubId, HubSettings, Lsn, PartitionId, PartitionKey, RegionName, Replication, Sequence,
@@ -26,6 +31,13 @@ pub struct HubRole {
     pub epoch: Epoch,
     /// The hub's other region; `None`: no pair.
     pub peer: Option<RegionName>,
+    /// A forced failover away from this primary waits for its lease: it acknowledges nothing, unless that is taken back.
+    #[serde(default)]
+    pub suspended: bool,
+    /// A forced failover left the other region behind, and it has not returned: answers do not wait for it, whatever the
+    /// hub's settings, or the failover would have been for nothing.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// Where a partition ended when its primary was fenced.
@@ -69,6 +81,16 @@ pub struct PartitionFacts {
     pub following: String,
     pub broken: Option<String>,
     pub devices_connected: u64,
+    /// Enqueued time of the last record here.
+    pub time: UnixMillis,
+    /// As a secondary: the primary's last word and how long ago it came, in milliseconds.
+    pub word: Option<(SourceWord, i64)>,
+    /// As a primary: what only this region has.
+    pub tail: Tail,
+    /// As a primary: answers leave, or left, without a partner that does not confirm; losing this region loses the tail.
+    pub degraded: bool,
+    /// As a returning follower: records it set aside, and what it is doing about the rest. It cannot lead meanwhile.
+    pub returning: Option<String>,
 }
 
 impl HubRole {
@@ -173,7 +195,7 @@ impl<T> Engine<T> {
             }
             partition.serving = Serving::Open;
         }
-        self.answer_step(hub, reply, Answer::Opened);
+        self.answer_step(hub, reply, Answer::Opened(Vec::new()));
     }
 
     pub(super) fn open(
@@ -185,6 +207,7 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         let (hub, epoch) = (role.settings.id, role.epoch);
+        let before = self.heads_before(hub, epoch);
         let count = usize::from(role.settings.partition_count);
         if role.role != Role::Primary {
             let why = "only a primary can be opened".into();
@@ -202,13 +225,57 @@ impl<T> Engine<T> {
             (_, Some(why)) => why.clone(),
             (Some(why), None) => why,
             (None, None) if keys.len() == count => {
-                self.answer_step(hub, reply, Answer::Opened);
+                let opened = self.opened_at(&keys, epoch, before, out);
+                self.answer_step(hub, reply, Answer::Opened(opened));
                 return;
             }
             (None, None) => format!("{} of {count} partitions are here", keys.len()),
         };
         let refusal = Refusal::Step(format!("cannot open at epoch {epoch}: {why}"));
         out.push(Output::Reply(reply, Err(refusal)));
+    }
+
+    /// Where the hub's partitions stand that are not yet open at `epoch`.
+    fn heads_before(&self, hub: HubId, epoch: Epoch) -> BTreeMap<PartitionId, Handover> {
+        let heads = self.keys_of(hub).into_iter().filter_map(|at| {
+            let head = &self.partitions[&at].turn.head;
+            let handover = Handover::of(at.partition, head);
+            (head.epoch < epoch).then_some((at.partition, handover))
+        });
+        heads.collect()
+    }
+
+    /// Where each partition stood before it opened at `epoch`. For one that was open already it is read from the record that
+    /// opened it, without digests; one whose record is no longer kept is not named.
+    fn opened_at(
+        &self,
+        keys: &[PartitionKey],
+        epoch: Epoch,
+        mut before: BTreeMap<PartitionId, Handover>,
+        out: &mut Vec<Output<T>>,
+    ) -> Vec<Handover> {
+        let mut opened = Vec::with_capacity(keys.len());
+        for at in keys {
+            if let Some(handover) = before.remove(&at.partition) {
+                opened.push(handover);
+                continue;
+            }
+            match self.partitions[at].opening_record(epoch, &*self.store) {
+                Ok(record) => opened.extend(record.map(|record| Handover {
+                    partition: at.partition,
+                    lsn: Lsn(record.lsn.0 - 1),
+                    crc: record.previous_crc,
+                    next_sequence: record.first_sequence,
+                    chain: 0,
+                    state: String::new(),
+                })),
+                Err(error) => out.push(Output::Alarm {
+                    at: Some(*at),
+                    text: format!("where it opened cannot be read: {error}"),
+                }),
+            }
+        }
+        opened
     }
 
     /// A step's answer leaves once this turn is durable. Steps do not wait for the partner, also on `sync` hubs: they are
@@ -287,17 +354,26 @@ impl<T> Engine<T> {
 
     pub(super) fn facts(&self, hub: HubId, now: UnixMillis) -> Vec<PartitionFacts> {
         let keys = self.keys_of(hub);
-        keys.iter()
-            .map(|at| partition_facts(&self.partitions[at], now))
-            .collect()
+        let suspended = self.hubs.get(&hub).is_some_and(|hub| hub.role.suspended);
+        let mut facts: Vec<PartitionFacts> = keys
+            .iter()
+            .map(|at| partition_facts(&self.partitions[at], now, (self.monotonic)()))
+            .collect();
+        for facts in &mut facts {
+            facts.open &= !suspended;
+        }
+        facts
     }
 }
 
-fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis) -> PartitionFacts {
+fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis, clock: u64) -> PartitionFacts {
+    let leads = partition.serving != Serving::No;
+    let confirmed = partition.shipper.confirmed();
+    let age = |heard: u64| i64::try_from(clock.saturating_sub(heard)).unwrap_or(i64::MAX);
     let progress = partition.shipper.progress(partition.head.lsn, now);
     PartitionFacts {
         partition: partition.at.partition,
-        primary: partition.serving != Serving::No,
+        primary: leads,
         open: partition.serving == Serving::Open,
         fenced: partition.serving == Serving::Fenced,
         epoch: partition.head.epoch,
@@ -305,7 +381,7 @@ fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis) -> PartitionFac
         next_sequence: partition.head.next_sequence,
         chain: partition.head.chain,
         state: format!("{:032x}", partition.head.state),
-        confirmed: partition.shipper.confirmed(),
+        confirmed,
         lag_records: progress.lag_records,
         lag_ms: progress.lag_ms,
         follower_connected: partition.shipper.connected(),
@@ -315,16 +391,48 @@ fn partition_facts<T>(partition: &Partition<T>, now: UnixMillis) -> PartitionFac
         },
         broken: partition.broken.clone(),
         devices_connected: partition.live.connected(),
+        time: partition.head.time,
+        word: partition
+            .word
+            .as_ref()
+            .map(|(word, heard)| (word.clone(), age(*heard))),
+        tail: match leads {
+            true => partition.ledger.tail(confirmed, partition.head.lsn),
+            false => Tail::default(),
+        },
+        degraded: partition.together != Together::InStep,
+        returning: partition.returning(),
     }
 }
 
 impl<T> Partition<T> {
+    /// From now on this region leads it: what it knew as the secondary, or of its former follower, does not count any more.
+    pub(super) fn leads_anew(&mut self) {
+        self.shipper = replication::Shipper::default();
+        self.together = Together::default();
+        self.visible = self.head.next_sequence;
+        self.ledger = Ledger::new(self.turn.head.lsn, self.turn.head.time);
+        self.word = None;
+    }
+
+    /// Why what is stored here is not a state that the partition ever had, or not one to be shown.
+    pub(super) fn why_not_whole(&self) -> Option<String> {
+        let copying = matches!(self.following, Following::Copying { .. });
+        match &self.broken {
+            Some(why) => Some(why.clone()),
+            None if copying => Some("a copy of it is being taken".into()),
+            None => self.returning(),
+        }
+    }
+
     fn why_not_serving(&self) -> String {
         match &self.broken {
             Some(why) => why.clone(),
             None if self.refill.under_way() => "its partner is asked for what is missing".into(),
             None if self.serving == Serving::Fenced => "it is fenced".into(),
-            None => "it is not served".into(),
+            None => self
+                .returning()
+                .unwrap_or_else(|| "it is not served".into()),
         }
     }
 }

@@ -4,13 +4,15 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{Epoch, Lsn, PartitionKey};
+use std::collections::BTreeMap;
+use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// "I have everything up to `lsn`, whose checksum is `crc`: send me what comes after."
     Follow {
         at: PartitionKey,
+        epoch: Epoch,
         lsn: Lsn,
         crc: u32,
     },
@@ -68,6 +70,67 @@ pub enum Message {
         lsn: Lsn,
         crc: u32,
     },
+    /// What this primary has beyond its follower's confirmations, for the estimate of a forced failover's loss. Sent while
+    /// it changes, at most once a tick.
+    Word { at: PartitionKey, word: SourceWord },
+    /// The follower's records end in an epoch that ended before them in the source's history: it must find the last common one.
+    Diverged {
+        at: PartitionKey,
+        /// The source's encoded head.
+        head: Bytes,
+        /// The lowest record whose checksum the source knows.
+        kept: Lsn,
+    },
+    /// The returning follower asks for the checksum of one record.
+    CrcAsked { at: PartitionKey, lsn: Lsn },
+    /// `None`: not kept here.
+    Crc {
+        at: PartitionKey,
+        lsn: Lsn,
+        crc: Option<u32>,
+    },
+    /// The returning follower asks for the present values of entries that its diverged records changed.
+    DifferenceAsked {
+        at: PartitionKey,
+        id: u64,
+        keys: Vec<Bytes>,
+    },
+    /// Values of the first of these keys, as many as fit; none is newer than the source's encoded `head`.
+    Difference {
+        at: PartitionKey,
+        id: u64,
+        head: Bytes,
+        entries: Vec<(Bytes, Option<Bytes>)>,
+    },
+}
+
+/// How far a primary is ahead of what its follower confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceWord {
+    pub epoch: Epoch,
+    /// The primary's last durable record.
+    pub lsn: Lsn,
+    pub next_sequence: Sequence,
+    /// Its enqueued time.
+    pub time: UnixMillis,
+    /// What comes after the follower's last confirmation.
+    pub tail: Tail,
+}
+
+/// Records that only the primary has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// The last record the follower has confirmed.
+    pub after: Lsn,
+    pub records: u64,
+    pub bytes: u64,
+    /// Enqueued time of the oldest of them; `None`: there are none.
+    pub oldest: Option<UnixMillis>,
+    /// Devices they touch; at least so many if `devices_cut`.
+    pub devices: u64,
+    pub devices_cut: bool,
+    /// Changes by kind: telemetry events, and entries by the first letter of their key (docs/formats/state.md).
+    pub kinds: BTreeMap<String, u64>,
 }
 
 impl Message {
@@ -82,6 +145,12 @@ impl Message {
             | Message::StatePage { at, .. }
             | Message::LogNext { at, .. }
             | Message::LogPage { at, .. }
+            | Message::Word { at, .. }
+            | Message::Diverged { at, .. }
+            | Message::CrcAsked { at, .. }
+            | Message::Crc { at, .. }
+            | Message::DifferenceAsked { at, .. }
+            | Message::Difference { at, .. }
             | Message::PositionAsked { at }
             | Message::Position { at, .. }
             | Message::Refill { at, .. } => *at,
@@ -92,7 +161,10 @@ impl Message {
     pub fn is_bulk(&self) -> bool {
         matches!(
             self,
-            Message::Records { .. } | Message::StatePage { .. } | Message::LogPage { .. }
+            Message::Records { .. }
+                | Message::StatePage { .. }
+                | Message::LogPage { .. }
+                | Message::Difference { .. }
         )
     }
 }

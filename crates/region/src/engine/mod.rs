@@ -7,17 +7,22 @@ mod commands;
 mod commit;
 mod follower;
 mod handover;
+mod lag;
+mod lease;
+mod ledger;
 mod message;
 mod partition;
 mod presence;
 mod refill;
+mod rewind;
 mod roles;
 mod source;
+mod tail;
 mod view;
 
 pub use follower::Following;
 pub use handover::{Handover, HubRole, PartitionFacts, Role};
-pub use message::Message;
+pub use message::{Message, SourceWord, Tail};
 pub use partition::Serving;
 pub use presence::Live;
 
@@ -37,6 +42,9 @@ use types::{
 /// Source of random bytes: the operating system's, or a seeded one in simulation.
 pub type Random = Box<dyn Fn(&mut [u8]) + Send>;
 
+/// Milliseconds on a clock that never jumps and does not stop while the process does.
+pub type Monotonic = Box<dyn Fn() -> u64 + Send>;
+
 /// Why an input has no answer of the usual kind.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Refusal {
@@ -46,6 +54,8 @@ pub enum Refusal {
     NotPrimary { epoch: Epoch },
     /// The hub is changing its primary. Nothing was done.
     FailingOver,
+    /// The region does not hold its lease: it cannot know that it still is the primary. Nothing was done.
+    NoLease,
     /// The region cannot (disk full, partition stopped, too much waits). Nothing was done.
     Unavailable(String),
     /// It may have been done: the disk failed under it, or the partner did not confirm in time.
@@ -62,7 +72,8 @@ pub enum Answer {
     Fenced(Vec<Handover>),
     /// Everything up to the handover is here and on disk: this region's own positions and digests.
     CaughtUp(Vec<Handover>),
-    Opened,
+    /// Where each partition stood just before it opened.
+    Opened(Vec<Handover>),
     Facts(Vec<PartitionFacts>),
 }
 
@@ -73,8 +84,18 @@ pub enum Input<T> {
         command: Arc<Command>,
         reply: T,
     },
+    /// A command that only reads, answered from what is on disk here, primary or not: the answer may be old.
+    StaleRead {
+        at: PartitionKey,
+        command: Arc<Command>,
+        reply: T,
+    },
     /// All hubs this region holds, with their roles. Roles of a lower epoch than known are ignored.
     Roles(Vec<HubRole>),
+    /// This region may acknowledge until `until` of the monotonic clock. It comes after the roles known at that grant.
+    Lease {
+        until: u64,
+    },
     Message {
         from: RegionName,
         message: Message,
@@ -164,6 +185,11 @@ struct HubRuntime {
 pub struct Engine<T> {
     store: Arc<dyn Store>,
     random: Random,
+    monotonic: Monotonic,
+    /// On the monotonic clock; 0: there never was a lease.
+    lease_until: u64,
+    /// The lease was held at the last look: readers were told so.
+    lease_seen: bool,
     hubs: BTreeMap<HubId, HubRuntime>,
     partitions: BTreeMap<PartitionKey, Partition<T>>,
     links: BTreeMap<RegionName, bool>,
@@ -193,14 +219,20 @@ pub struct Stats {
     pub records: u64,
     pub bytes: u64,
     pub commit_failures: u64,
+    /// Records that were set aside, and bytes that came in their place.
+    pub salvaged_records: u64,
+    pub rewind_bytes: u64,
     pub disk_full: bool,
 }
 
 impl<T> Engine<T> {
-    pub fn new(store: Arc<dyn Store>, random: Random) -> Self {
+    pub fn new(store: Arc<dyn Store>, random: Random, monotonic: Monotonic) -> Self {
         Engine {
             store,
             random,
+            monotonic,
+            lease_until: 0,
+            lease_seen: false,
             hubs: BTreeMap::new(),
             partitions: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -226,6 +258,7 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) -> bool {
         self.stats.turns += 1;
+        self.watch_lease(out);
         let mut touched = Touched::default();
         for _ in 0..limits::ENGINE_TURN_COMMANDS_MAX {
             if touched.bytes >= limits::ENGINE_TURN_BYTES_MAX {
@@ -253,6 +286,11 @@ impl<T> Engine<T> {
                 self.command(at, &command, reply, now, touched, out)
             }
             Input::Roles(roles) => self.roles(roles, now, touched, out),
+            Input::StaleRead { at, command, reply } => {
+                let answer = self.stale_read(at, &command, now);
+                out.push(Output::Reply(reply, answer));
+            }
+            Input::Lease { until } => self.extend_lease(until, now, out),
             Input::Message { from, message } => self.message(from, message, now, touched, out),
             Input::Unsent { to, at } => self.unsent(&to, at),
             Input::Link { peer, up } => self.link(peer, up),
@@ -293,7 +331,8 @@ impl<T> Engine<T> {
         }
         self.copies.forget_idle(now);
         self.follow_up(now, out);
-        self.expire_waiting(now, out);
+        self.tend_waiting(now, out);
+        self.say_words(now, out);
         self.expire_catch_ups(now, out);
         if now.since(self.last_sweep) >= 1000 {
             self.last_sweep = now;

@@ -2,12 +2,15 @@
 
 use super::Refusal;
 use super::follower::Following;
+use super::lag::Together;
+use super::ledger::{self, Ledger, Made};
+use super::message::SourceWord;
 use super::presence::Directory;
 use super::refill::Refill;
 use bytes::Bytes;
 use hub::{Effect, Presence};
 use replication::{Body, Head, Record, Shipper, digest};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use store::{LogRecord, PartitionCommit, Store, StoreError};
 use types::{ConnectionId, DeviceId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis, limits};
 
@@ -23,9 +26,14 @@ pub struct AddressedEffect {
 }
 
 /// An answer that must not leave before its turn is durable.
-pub type Held<T> = (T, Result<super::Answer, Refusal>);
+pub struct Held<T> {
+    pub asker: T,
+    pub answer: Result<super::Answer, Refusal>,
+    /// What was asked for changed something.
+    pub wrote: bool,
+}
 
-/// Answers of one turn of a `sync` hub, waiting for the partner.
+/// Answers of one turn, waiting for the partner; or only its effects, waiting for the lease.
 pub struct Waiting<T> {
     pub lsn: Lsn,
     pub visible: Sequence,
@@ -66,6 +74,18 @@ pub struct Partition<T> {
     pub waiting: VecDeque<Waiting<T>>,
     /// Replies and effects in `waiting`.
     pub held: usize,
+    /// As the primary of a hub that waits for its partner: whether that is near enough.
+    pub together: Together,
+    /// As the primary: events before it may be read.
+    pub visible: Sequence,
+    /// As the primary: what the follower has not confirmed.
+    pub ledger: Ledger,
+    /// As the secondary: the primary's last word, and when it came on the monotonic clock.
+    pub word: Option<(SourceWord, u64)>,
+    /// Bytes of its return so far, both ways.
+    pub rewind_bytes: u64,
+    /// What was said about a return, so that it is not repeated with every attempt.
+    pub said: BTreeSet<&'static str>,
     pub turn: Turn<T>,
     tail: VecDeque<(Lsn, Bytes)>,
     tail_bytes: usize,
@@ -84,6 +104,10 @@ pub struct Turn<T> {
     /// Changes that are in a record of this turn.
     sealed: BTreeMap<Bytes, Option<Bytes>>,
     records: Vec<LogRecord>,
+    /// Marks of the devices of `events`.
+    devices: Vec<u64>,
+    /// This turn's records as far as they were made here.
+    pub made: Vec<Made>,
     head_changed: bool,
     /// A record could be made only in part: nothing of this turn may be committed.
     failed: Option<StoreError>,
@@ -105,6 +129,8 @@ impl<T> Turn<T> {
             open_bytes: 0,
             sealed: BTreeMap::new(),
             records: Vec::new(),
+            devices: Vec::new(),
+            made: Vec::new(),
             head_changed: false,
             failed: None,
             opens: false,
@@ -124,6 +150,10 @@ impl<T> Turn<T> {
         hub::telemetry::append_event(&mut self.events, event, enqueued);
         self.open_bytes += self.events.len() - before;
         self.event_count += 1;
+        let device = ledger::mark(event.device.as_str().as_bytes());
+        if self.devices.last() != Some(&device) {
+            self.devices.push(device);
+        }
     }
 
     /// This turn's change of a state entry.
@@ -169,6 +199,12 @@ impl<T> Partition<T> {
             live: Directory::default(),
             waiting: VecDeque::new(),
             held: 0,
+            together: Together::default(),
+            visible: head.next_sequence,
+            ledger: Ledger::default(),
+            word: None,
+            rewind_bytes: 0,
+            said: BTreeSet::new(),
             turn: Turn::new(head),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -237,8 +273,13 @@ impl<T> Partition<T> {
         if let Some(error) = &turn.failed {
             return Err(error.clone());
         }
+        let made_here = encoded.is_none();
         let bytes = encoded.unwrap_or_else(|| record.encode());
-        if let Body::Data { state, .. } = record.body {
+        if made_here {
+            let devices = std::mem::take(&mut turn.devices);
+            turn.made.push(Made::of(&record, bytes.len(), devices));
+        }
+        if let Body::Data { state, .. } = record.body.clone() {
             match turn.change_state(self.at, state, store) {
                 Ok(sum) => turn.head.state = sum,
                 Err(error) => {
@@ -250,6 +291,13 @@ impl<T> Partition<T> {
         let first_sequence = record.first_sequence;
         let next_sequence = Sequence(first_sequence.0 + u64::from(record.event_count));
         let head = &mut turn.head;
+        if record.body == Body::Open {
+            head.opened = record.lsn;
+            // A new primary is at its epoch before it writes the record, and noted the one before by itself.
+            if record.epoch > head.epoch {
+                head.before = head.epoch;
+            }
+        }
         head.epoch = record.epoch;
         head.lsn = record.lsn;
         head.next_sequence = next_sequence;
@@ -280,6 +328,7 @@ impl<T> Partition<T> {
             records: turn.records.clone(),
             state: std::mem::take(&mut turn.sealed).into_iter().collect(),
             head: Some(turn.head.encode().into()),
+            truncate_after: None,
         })
     }
 
@@ -360,6 +409,45 @@ impl<T> Partition<T> {
         Ok(out)
     }
 
+    /// The record that opened `epoch` here: in this turn, or in the log. `None`: it is not kept.
+    ///
+    /// # Errors
+    /// As [`Store::read_log`].
+    pub fn opening_record(
+        &self,
+        epoch: types::Epoch,
+        store: &dyn Store,
+    ) -> Result<Option<Record>, StoreError> {
+        let opens = |record: &Record| record.epoch == epoch && record.body == Body::Open;
+        let in_turn = self.turn.records.iter();
+        let found = in_turn
+            .filter_map(|r| Record::decode(&r.bytes).ok())
+            .find(opens);
+        if found.is_some() {
+            return Ok(found);
+        }
+        let Some(bounds) = store.log_bounds(self.at)? else {
+            return Ok(None);
+        };
+        // Epochs rise along the log: the first record that is not older is the one that opened the epoch.
+        let (mut low, mut high) = (bounds.first_lsn.0, bounds.last_lsn.0);
+        let mut found = None;
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            let page = store.read_log(self.at, Lsn(middle), 1)?;
+            let Some(record) = page.first().and_then(|r| Record::decode(&r.bytes).ok()) else {
+                return Ok(None);
+            };
+            if record.epoch < epoch {
+                low = middle + 1;
+            } else {
+                high = middle.saturating_sub(1);
+                found = Some(record);
+            }
+        }
+        Ok(found.filter(opens))
+    }
+
     #[cfg(test)]
     pub fn tail_bytes(&self) -> usize {
         self.tail_bytes
@@ -395,6 +483,11 @@ fn stored_head(at: PartitionKey, store: &dyn Store) -> Result<(Head, Option<Stri
         return Ok((Head::default(), None));
     };
     match Head::decode(&bytes) {
+        Ok(head) if head.lsn == Lsn(0) && head.rewind.is_some() => {
+            // What is here besides is the rest of a copy that was cut off: it begins anew.
+            store.clear_to(at, bytes)?;
+            Ok((head, None))
+        }
         Ok(head) => Ok((head, check_end(at, &head, store)?)),
         Err(error) => Ok((Head::default(), Some(error.to_string()))),
     }

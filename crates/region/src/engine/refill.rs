@@ -123,7 +123,9 @@ impl<T> Engine<T> {
         let up = self.links.get(peer) == Some(&true);
         match partition.refill {
             Refill::No => None,
-            Refill::Asking { since, .. } if now.since(since) >= ASK_MS_MAX => {
+            Refill::Asking { since, .. }
+                if now.since(since) >= ASK_MS_MAX && partition.returning().is_none() =>
+            {
                 Some(Due::Lead(Some(format!(
                     "served without the word of {peer}, which could not be asked within {ASK_MS_MAX} ms: what only it has is missing here"
                 ))))
@@ -289,7 +291,8 @@ impl<T> Engine<T> {
         if matches!(partition.following, Following::Copying { .. }) {
             return;
         }
-        let refused = match (&partition.broken, self.standing(at, lsn, crc)) {
+        let kept_back = partition.broken.clone().or_else(|| partition.returning());
+        let refused = match (&kept_back, self.standing(at, lsn, crc)) {
             (Some(why), _) => format!("its own copy is stopped: {why}"),
             (None, Ok(Standing::Stream)) => return self.give_back(from, at, lsn, out),
             (None, Ok(Standing::Copy)) if lsn == Lsn(0) => {

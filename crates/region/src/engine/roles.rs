@@ -49,6 +49,7 @@ impl<T> Engine<T> {
                 return;
             }
         };
+        self.discard_salvages(|hub| !self.hubs.contains_key(&hub), out);
         let unknown = stored
             .into_iter()
             .filter(|at| !self.hubs.contains_key(&at.hub));
@@ -65,6 +66,7 @@ impl<T> Engine<T> {
     fn drop_hub(&mut self, hub: HubId, out: &mut Vec<Output<T>>) {
         self.hubs.remove(&hub);
         self.refuse_steps(hub, "the hub was deleted", out);
+        self.discard_salvages(|of| of == hub, out);
         for at in self.keys_of(hub) {
             self.unsettled.remove(&at);
             self.copies.forget(at);
@@ -95,14 +97,13 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         let hub = role.settings.id;
-        let known = self
-            .hubs
-            .get(&hub)
-            .map(|runtime| (runtime.role.epoch, runtime.role.role));
+        let before = self.hubs.get(&hub).map(|runtime| &runtime.role);
+        let known = before.map(|role| (role.epoch, role.role));
         if known.is_some_and(|(epoch, _)| epoch > role.epoch) {
             return;
         }
         let changed = known != Some((role.epoch, role.role));
+        let suspends = before.is_some_and(|before| before.suspended != role.suspended);
         let devices = self.hubs.get(&hub).map_or(0, |runtime| runtime.devices);
         let runtime = HubRuntime {
             role: role.clone(),
@@ -113,7 +114,7 @@ impl<T> Engine<T> {
             return;
         }
         if !changed {
-            self.settings_changed(&role, out);
+            self.settings_changed(hub, suspends, now, out);
             return;
         }
         self.refuse_steps(hub, "the hub's roles changed", out);
@@ -167,14 +168,20 @@ impl<T> Engine<T> {
         true
     }
 
-    /// A hub that no longer waits for its partner gives out what waited.
-    fn settings_changed(&mut self, role: &HubRole, out: &mut Vec<Output<T>>) {
-        if role.is_sync_primary() {
-            return;
+    /// A hub that is suspended shows nothing; one that no longer waits for its partner gives out what waited.
+    fn settings_changed(
+        &mut self,
+        hub: HubId,
+        suspends: bool,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let keys = self.keys_of(hub);
+        if suspends {
+            self.tell_readers(&keys, out);
         }
-        for at in self.keys_of(role.settings.id) {
-            let partition = self.partitions.get_mut(&at).expect("listed");
-            partition.release_waiting(partition.head.lsn, out);
+        for at in keys {
+            self.release_confirmed(at, now, out);
         }
     }
 
@@ -197,18 +204,18 @@ impl<T> Engine<T> {
         touched: &mut Touched,
         out: &mut Vec<Output<T>>,
     ) {
+        let readable = self.readable(at.hub);
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
         if partition.broken.is_some() {
             return;
         }
-        if let Following::Copying { .. } = partition.following {
-            let why = "its copy was not complete when this region became the primary";
-            partition.broken = Some(why.into());
+        if let Some(why) = partition.returning() {
+            partition.serving = Serving::No;
             out.push(Output::Alarm {
                 at: Some(at),
-                text: format!("stopped: {why}"),
+                text: format!("not served: {why}"),
             });
             return;
         }
@@ -223,6 +230,7 @@ impl<T> Engine<T> {
             });
             return;
         }
+        partition.leads_anew();
         if partition.head.fenced == epoch {
             partition.serving = Serving::Fenced;
             return;
@@ -230,6 +238,7 @@ impl<T> Engine<T> {
         if partition.turn.head.epoch < epoch {
             touched.partitions.insert(at);
             let opened = partition.seal(&*self.store, now).and_then(|()| {
+                partition.turn.head.before = partition.turn.head.epoch;
                 partition.turn.head.epoch = epoch;
                 partition.turn.head.fenced = Epoch(0);
                 partition.mark(Body::Open, &*self.store, now)
@@ -243,11 +252,10 @@ impl<T> Engine<T> {
             out.push(Output::Visible {
                 at,
                 next: partition.head.next_sequence,
-                epoch: Some(epoch),
+                epoch: readable.then_some(epoch),
             });
         }
         partition.serving = Serving::Open;
-        partition.shipper = replication::Shipper::default();
     }
 
     fn become_secondary(&mut self, at: PartitionKey, epoch: Epoch, out: &mut Vec<Output<T>>) {
@@ -258,6 +266,7 @@ impl<T> Engine<T> {
         partition.shipper = replication::Shipper::default();
         partition.refill = Refill::No;
         partition.live.keep_connected();
+        partition.word = None;
         if !matches!(partition.following, Following::Copying { .. }) {
             partition.following.ask_again();
         }
@@ -285,8 +294,10 @@ impl<T> Engine<T> {
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
-        let leads =
-            role == Role::Primary && partition.broken.is_none() && !partition.refill.under_way();
+        let leads = role == Role::Primary
+            && partition.broken.is_none()
+            && partition.returning().is_none()
+            && !partition.refill.under_way();
         partition.serving = match leads {
             true if partition.head.fenced == epoch => Serving::Fenced,
             true if partition.head.epoch == epoch => Serving::Open,
@@ -306,6 +317,7 @@ impl<T> Engine<T> {
             let wanted = role.role == Role::Primary
                 && partition.serving == Serving::No
                 && partition.broken.is_none()
+                && partition.returning().is_none()
                 && !partition.refill.under_way()
                 && partition.head.epoch <= role.epoch;
             wanted.then_some((partition.at, role.epoch))

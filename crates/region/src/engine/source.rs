@@ -1,13 +1,14 @@
 //! The primary's side: ship records in order inside a window, and hand out copies page by page as they are asked for.
 
 use super::message::Message;
+use super::rewind::crc_at;
 use super::{Engine, Output, Role, Touched};
 use bytes::Bytes;
 use replication::record::crc_of;
 use replication::{Head, Shipper};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Snapshot, StoreError};
-use types::{Lsn, PartitionKey, RegionName, UnixMillis, limits};
+use types::{Epoch, Lsn, PartitionKey, RegionName, UnixMillis, limits};
 
 /// A copy nobody asked about for this long is given up.
 const COPY_IDLE_MS: i64 = 60_000;
@@ -65,9 +66,29 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         match message {
-            Message::Follow { at, lsn, crc } => self.follower_asks(from, at, lsn, crc, now, out),
+            Message::Follow {
+                at,
+                epoch,
+                lsn,
+                crc,
+            } => self.follower_asks(from, at, (epoch, lsn, crc), now, out),
+            Message::Word { at, word } => self.word(&from, at, word),
+            Message::Diverged { at, head, kept } => {
+                self.diverged(&from, at, (&head, kept), now, out)
+            }
+            Message::CrcAsked { at, lsn } => self.crc_asked(from, at, lsn, out),
+            Message::Crc { at, lsn, crc } => self.crc(&from, (at, lsn, crc), now, out),
+            Message::DifferenceAsked { at, id, keys } => {
+                self.difference_asked(from, (at, id), keys, out)
+            }
+            Message::Difference {
+                at,
+                id,
+                head,
+                entries,
+            } => self.difference(&from, (at, id), (&head, entries), now, out),
             Message::Records { at, records } => self.records(&from, at, records, now, touched, out),
-            Message::Acked { at, lsn } => self.acked(&from, at, lsn, out),
+            Message::Acked { at, lsn } => self.acked(&from, at, lsn, now, out),
             Message::Refused { at, why } => self.refused(&from, at, why, out),
             Message::Bootstrap { at, id, head } => self.bootstrap(&from, at, id, &head, now, out),
             Message::StateNext { at, id, after } => self.state_next(from, at, id, after, now, out),
@@ -92,7 +113,7 @@ impl<T> Engine<T> {
     }
 
     /// This region is the hub's primary and `from` its secondary.
-    fn serves_follower(&self, at: PartitionKey, from: &RegionName) -> bool {
+    pub(super) fn serves_follower(&self, at: PartitionKey, from: &RegionName) -> bool {
         let role = self.hubs.get(&at.hub).map(|hub| &hub.role);
         let mine =
             role.is_some_and(|role| role.role == Role::Primary && role.peer.as_ref() == Some(from));
@@ -136,8 +157,7 @@ impl<T> Engine<T> {
         &mut self,
         from: RegionName,
         at: PartitionKey,
-        lsn: Lsn,
-        crc: u32,
+        (epoch, lsn, crc): (Epoch, Lsn, u32),
         now: UnixMillis,
         out: &mut Vec<Output<T>>,
     ) {
@@ -155,7 +175,12 @@ impl<T> Engine<T> {
                 return;
             }
         };
+        let role_epoch = self.hubs.get(&at.hub).map(|hub| hub.role.epoch);
         let partition = self.partitions.get_mut(&at).expect("served");
+        let own = partition.head;
+        // One epoch has one primary: up to its end the two histories are the same.
+        let same_so_far =
+            lsn == Lsn(0) || epoch == own.epoch || epoch == own.before && lsn < own.opened;
         match standing {
             Standing::Stream => {
                 if lsn < partition.shipper.confirmed() {
@@ -164,8 +189,14 @@ impl<T> Engine<T> {
                 }
                 partition.shipper.follow(lsn);
                 self.shippable.insert(at);
-                partition.release_waiting(partition.shipper.confirmed(), out);
+                self.release_confirmed(at, now, out);
             }
+            Standing::Copy if same_so_far => self.begin_copy(from, at, now, out),
+            Standing::Copy | Standing::Wrong(_) if epoch < own.epoch => {
+                self.say_diverged(from, at, out)
+            }
+            // Not opened yet: what differs is judged by the epoch it will have.
+            _ if Some(own.epoch) != role_epoch => {}
             Standing::Copy => self.begin_copy(from, at, now, out),
             Standing::Wrong(why) => {
                 out.push(Output::Alarm {
@@ -217,7 +248,14 @@ impl<T> Engine<T> {
             }
             Ok(_) => Ok(diverged(lsn)),
             // Its last record is trimmed here, but the next one is kept: the next one names that record's checksum.
-            Err(StoreError::Trimmed { .. }) => Ok(Standing::Stream),
+            Err(StoreError::Trimmed { .. }) => {
+                let named = crc_at(at, head, lsn, &*self.store)?;
+                Ok(match named {
+                    Some(named) if named == crc => Standing::Stream,
+                    Some(_) => diverged(lsn),
+                    None => Standing::Copy,
+                })
+            }
             Err(error) => Err(error),
         }
     }
@@ -232,6 +270,10 @@ impl<T> Engine<T> {
         if let Some(partition) = self.partitions.get_mut(&at) {
             // Whatever it confirmed once, it has nothing now.
             partition.shipper = Shipper::default();
+            if let Some(why) = partition.returning() {
+                let message = Message::Refused { at, why };
+                return out.push(Output::Send { to: from, message });
+            }
         }
         let known = self.copies.by_partition.contains_key(&at);
         if !known && self.copies.by_partition.len() >= COPIES_MAX {
@@ -367,7 +409,14 @@ impl<T> Engine<T> {
         }
     }
 
-    fn acked(&mut self, from: &RegionName, at: PartitionKey, lsn: Lsn, out: &mut Vec<Output<T>>) {
+    fn acked(
+        &mut self,
+        from: &RegionName,
+        at: PartitionKey,
+        lsn: Lsn,
+        now: UnixMillis,
+        out: &mut Vec<Output<T>>,
+    ) {
         if !self.serves_follower(at, from) {
             return;
         }
@@ -381,7 +430,7 @@ impl<T> Engine<T> {
         if partition.shipper.connected() {
             self.shippable.insert(at);
         }
-        partition.release_waiting(partition.shipper.confirmed(), out);
+        self.release_confirmed(at, now, out);
     }
 
     pub(super) fn unsent(&mut self, to: &RegionName, at: PartitionKey) {

@@ -16,6 +16,27 @@ pub struct TurnView<'a, T> {
     pub turn: &'a Turn<T>,
 }
 
+/// A partition's state as it is on disk.
+pub struct StoredView<'a> {
+    pub at: PartitionKey,
+    pub store: &'a dyn Store,
+}
+
+impl View for StoredView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.store.get(self.at, key).map_err(unreadable)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Page, ViewError> {
+        if from >= until || limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.store
+            .scan(self.at, from, until, limit)
+            .map_err(unreadable)
+    }
+}
+
 fn unreadable(error: StoreError) -> ViewError {
     ViewError(error.to_string())
 }

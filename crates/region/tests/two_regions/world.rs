@@ -33,7 +33,7 @@ impl World {
             .iter()
             .map(|name| RegionName::parse(name).unwrap())
             .collect();
-        let world = Self::open(folder, names, true).await;
+        let world = Self::open(folder, names).await;
         let deployment = Deployment {
             tenant: "t".into(),
             domain: "castling.localhost".into(),
@@ -65,11 +65,7 @@ impl World {
         world
     }
 
-    async fn open(
-        folder: Arc<tempfile::TempDir>,
-        names: Vec<RegionName>,
-        found: bool,
-    ) -> Arc<World> {
+    async fn open(folder: Arc<tempfile::TempDir>, names: Vec<RegionName>) -> Arc<World> {
         let authority = Authority::load_or_make(
             &folder.path().join("pki"),
             Purpose::Regions,
@@ -90,7 +86,7 @@ impl World {
             let peers = names
                 .iter()
                 .cloned()
-                .zip(addresses.iter().copied())
+                .zip(addresses.iter().map(ToString::to_string))
                 .filter(|(name, _)| *name != me)
                 .collect();
             let link = LinkConfig {
@@ -100,9 +96,11 @@ impl World {
                 identity: authority.issue_region(&me, SystemTime::now()).unwrap(),
                 roots: Arc::new(authority.roots().unwrap()),
                 deployment: "test".into(),
+                speaks: region::speaks(),
             };
             let config = RegionConfig {
                 nodes: names.clone(),
+                witnesses: Vec::new(),
                 folder: folder.path().join(me.as_str()),
                 me,
                 store: store::Options::default(),
@@ -110,8 +108,9 @@ impl World {
                 link_listener,
                 catalogue: Arc::new(Catalogue::builtin()),
                 clock: Arc::new(SystemClock),
-                found: found && at == 0,
                 certificate_days: 300,
+                times: region::lease::LeaseTimes::default(),
+                control_times: consensus::Times::default(),
             };
             regions.push(Region::start(config).await.unwrap());
         }
@@ -136,7 +135,7 @@ impl World {
         self.stop().await;
         let (folder, names) = (self.folder.clone(), self.names.clone());
         drop(self);
-        Self::open(folder, names, false).await
+        Self::open(folder, names).await
     }
 
     pub async fn stop(&self) {
@@ -192,6 +191,8 @@ impl World {
             partition_count: None,
             retention_days: None,
             replication: None,
+            partner_away: None,
+            lag_max_ms: None,
             cloud_to_device: None,
             policies: None,
             default_policies: vec![policy],
@@ -267,6 +268,7 @@ impl World {
             operation: operation.clone(),
             reason: "test".into(),
             excluded: false,
+            drill: None,
         };
         self.submit(command).await;
         let status = || {

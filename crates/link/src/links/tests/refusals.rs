@@ -48,7 +48,7 @@ async fn a_dialled_region_of_another_authority_is_refused() {
 #[tokio::test]
 async fn a_region_of_another_deployment_is_refused_and_both_say_so() {
     let (a_says, b_says) = apart(|config| config.deployment = "other".to_owned()).await;
-    let why = "another deployment: \"test\" here, \"other\" there";
+    let why = "another deployment: \"test\" here, \"other\" there; the nodes of one deployment come from one `castling init`";
     assert_eq!(a_says, format!("the peer refused: {why}"));
     assert_eq!(b_says, format!("refused: {why}"));
 }
@@ -113,6 +113,8 @@ fn hello(min: u8, max: u8, from: &str) -> Bytes {
         deployment: "test".to_owned(),
         from,
         to,
+        payloads: Versions { min: 1, max: 1 },
+        software: Some("test".to_owned()),
     }
     .encode()
 }
@@ -185,7 +187,7 @@ async fn settings_that_contradict_each_other_do_not_start() {
         assert!(matches!(started, Err(StartError::Config(_))));
     }
     refused(|config, _| {
-        config.peers.insert(region("a"), config.listen);
+        config.peers.insert(region("a"), config.listen.to_string());
     })
     .await;
     refused(|config, world| config.identity = world.config("b").identity).await;

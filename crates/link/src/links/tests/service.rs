@@ -179,3 +179,41 @@ async fn a_control_frame_overtakes_bulk_that_waits() {
         "{bulk_before} of 25 MiB went first: more than the sockets hold"
     );
 }
+
+#[tokio::test]
+async fn a_new_certificate_serves_links_made_afterwards() {
+    let world = world(&["a", "b"]).await;
+    let (a, b) = world.pair().await;
+    let (_folder, other) = authority();
+    // Both authorities are trusted while the change is under way.
+    let mut roots = world.authority.roots().unwrap();
+    roots.roots.extend(other.roots().unwrap().roots);
+    let roots = Arc::new(roots);
+    for (node, name) in [(&a, "a"), (&b, "b")] {
+        let foreign = other.issue_region(&region("c"), SystemTime::now()).unwrap();
+        assert!(
+            node.links.renew(&foreign, roots.clone()).is_err(),
+            "another region's"
+        );
+        let renewed = other
+            .issue_region(&region(name), SystemTime::now())
+            .unwrap();
+        node.links.renew(&renewed, roots.clone()).unwrap();
+    }
+    assert!(a.links.up(&region("b")), "the link that is up stays");
+    // A peer with a certificate of the new authority is taken, of the new one alone.
+    let mut config = world.config("a");
+    config.identity = other.issue_region(&region("a"), SystemTime::now()).unwrap();
+    config.roots = Arc::new(other.roots().unwrap());
+    let tcp = TcpStream::connect(world.addresses[&region("b")])
+        .await
+        .unwrap();
+    let dialled = soon(handshake::dial(
+        &link_tls(&config),
+        tcp,
+        &config.me,
+        &region("b"),
+    ))
+    .await;
+    assert_eq!(dialled.unwrap().software.as_deref(), Some("test"));
+}

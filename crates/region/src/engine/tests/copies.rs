@@ -155,7 +155,7 @@ fn a_region_with_half_a_copy_does_not_lead() {
     world.run(200);
     assert_eq!(world.fact(EAST, 0).following, "copying");
     assert!(matches!(world.open(EAST, 2), Err(Refusal::Step(_))));
-    assert!(world.nodes[EAST].was_told("copy was not complete"));
+    assert!(world.nodes[EAST].was_told("its copy is not complete"));
     assert!(matches!(
         world.refusal(EAST, 0, get("d")),
         Refusal::Unavailable(_)

@@ -145,6 +145,7 @@ fn a_follower_that_is_ahead_is_refused_and_stops() {
     world.run(300);
     let message = Message::Follow {
         at: key(0),
+        epoch: types::Epoch(1),
         lsn: Lsn(99),
         crc: 0,
     };

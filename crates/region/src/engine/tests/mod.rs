@@ -3,11 +3,15 @@
 mod commits;
 mod copies;
 mod follows;
+mod lag;
+mod leases;
 mod presence;
 mod refills;
+mod rewinds;
 mod roles;
 mod steps;
 mod sync;
+mod words;
 
 use super::{Answer, Engine, Handover, HubRole, Input, Message, Output, PartitionFacts, Refusal};
 use super::{Role, Serving};
@@ -19,6 +23,7 @@ use hub::command::{
 use hub::{Command, Effect, Reply};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use store::{MemoryOptions, MemoryStore, Store};
 use types::{
     CloudToDevice, ConnectionId, DeviceId, Epoch, HubId, HubName, HubSettings, Lsn, PartitionId,
@@ -30,12 +35,15 @@ const EAST: usize = 1;
 const HUB: HubId = HubId(7);
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
 const PARTITIONS: u16 = 2;
+/// End of the lease that a region gets as it starts, on its monotonic clock, which stands at 0 unless a test moves it.
+const LEASE: u64 = 1_000_000;
 
 type Outcome = Result<Answer, Refusal>;
 
 struct Node {
     store: MemoryStore,
     engine: Engine<u64>,
+    monotonic: Arc<AtomicU64>,
     inbox: VecDeque<Message>,
     /// All it sent, delivered or not.
     sent: Vec<Message>,
@@ -70,21 +78,25 @@ fn device(name: &str) -> DeviceId {
     DeviceId::parse(name).unwrap()
 }
 
-fn engine(store: &MemoryStore) -> Engine<u64> {
+fn engine(store: &MemoryStore, monotonic: &Arc<AtomicU64>) -> Engine<u64> {
     let drawn = std::sync::atomic::AtomicU8::new(1);
     let random = move |bytes: &mut [u8]| {
         for byte in bytes {
-            *byte = drawn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            *byte = drawn.fetch_add(1, Ordering::Relaxed);
         }
     };
-    Engine::new(Arc::new(store.clone()), Box::new(random))
+    let monotonic = monotonic.clone();
+    let monotonic = Box::new(move || monotonic.load(Ordering::Relaxed));
+    Engine::new(Arc::new(store.clone()), Box::new(random), monotonic)
 }
 
 impl Node {
     fn new(store: MemoryStore) -> Node {
+        let monotonic = Arc::new(AtomicU64::new(0));
         Node {
-            engine: engine(&store),
+            engine: engine(&store, &monotonic),
             store,
+            monotonic,
             inbox: VecDeque::new(),
             sent: Vec::new(),
             effects: Vec::new(),
@@ -112,6 +124,7 @@ impl World {
         };
         for who in [WEST, EAST] {
             world.give(who, vec![Input::Roles(vec![])]);
+            world.grant(who, LEASE);
         }
         world.link(true);
         world
@@ -136,6 +149,8 @@ impl World {
             partition_count: PARTITIONS,
             retention_days: 1,
             replication: self.replication,
+            partner_away: types::PartnerAway::Wait,
+            lag_max_ms: None,
             cloud_to_device: CloudToDevice::default(),
             policies: Vec::new(),
             consumer_groups: vec!["$Default".into()],
@@ -148,12 +163,23 @@ impl World {
             role,
             epoch: Epoch(epoch),
             peer: Some(region(1 - who)),
+            suspended: false,
+            alone: false,
         }
     }
 
     fn roles(&mut self, who: usize, role: Role, epoch: u64) {
         let role = self.role(who, role, epoch);
         self.give(who, vec![Input::Roles(vec![role])]);
+    }
+
+    fn grant(&mut self, who: usize, until: u64) {
+        self.give(who, vec![Input::Lease { until }]);
+    }
+
+    /// Sets a region's monotonic clock.
+    fn clock(&mut self, who: usize, millis: u64) {
+        self.nodes[who].monotonic.store(millis, Ordering::Relaxed);
     }
 
     /// The control plane names `who` primary; both regions learn it.
@@ -197,6 +223,9 @@ impl World {
                 assert_eq!(to, region(1 - who));
                 node.sent.push(message.clone());
                 if !self.up {
+                    if matches!(message, Message::Word { .. }) {
+                        return None;
+                    }
                     let at = message.partition();
                     return Some(Input::Unsent { to, at });
                 }
@@ -204,7 +233,11 @@ impl World {
                     self.nodes[1 - who].inbox.push_back(message);
                 }
             }
-            Output::Visible { at, next, epoch } => drop(node.visible.insert(at, (next, epoch))),
+            Output::Visible { at, next, epoch } => {
+                let before = node.visible.insert(at, (next, epoch));
+                let back = before.is_some_and(|(n, e)| e.is_some() && e == epoch && n > next);
+                assert!(!back, "{at}: {before:?}, then {next}");
+            }
             Output::Alarm { text, .. } => node.alarms.push(text),
         }
         None
@@ -260,6 +293,7 @@ impl World {
         let up = self.up;
         self.link(false);
         self.nodes[who] = Node::new(store);
+        self.grant(who, LEASE);
         if up {
             self.link(true);
         }
@@ -351,7 +385,7 @@ impl World {
             self.answer(question),
             Some(&Ok(Answer::CaughtUp(handovers)))
         );
-        assert_eq!(self.open(to, epoch + 1), Ok(Answer::Opened));
+        assert!(matches!(self.open(to, epoch + 1), Ok(Answer::Opened(_))));
         self.lead(to, epoch + 1);
     }
 

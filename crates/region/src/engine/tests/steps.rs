@@ -61,7 +61,10 @@ fn a_lifted_fence_goes_on_at_the_same_epoch_and_the_follower_takes_it() {
         epoch: Epoch(1),
         reply,
     });
-    assert_eq!(world.answer(question), Some(&Ok(Answer::Opened)));
+    assert!(matches!(
+        world.answer(question),
+        Some(Ok(Answer::Opened(_)))
+    ));
     world.register(WEST, 0, "d");
     world.run(300);
     assert_eq!(world.head(EAST, 0).epoch, Epoch(1));
@@ -156,7 +159,7 @@ fn opening_twice_is_opening_once_and_older_or_foreign_roles_open_nothing() {
     world.run(300);
     world.fail_over(WEST, 1);
     let head = world.head(EAST, 0);
-    assert_eq!(world.open(EAST, 2), Ok(Answer::Opened));
+    assert!(matches!(world.open(EAST, 2), Ok(Answer::Opened(_))));
     assert_eq!(world.head(EAST, 0), head);
     assert!(matches!(world.open(EAST, 1), Err(Refusal::Step(_))));
     let role = world.role(EAST, Role::Secondary, 3);
@@ -186,7 +189,7 @@ fn an_open_that_is_not_durable_is_refused_and_done_later() {
         Refusal::NotPrimary { .. }
     ));
     world.run(100);
-    assert_eq!(world.open(EAST, 2), Ok(Answer::Opened));
+    assert!(matches!(world.open(EAST, 2), Ok(Answer::Opened(_))));
     assert_eq!(world.nodes[EAST].visible[&key(0)].1, Some(Epoch(2)));
     world.register(EAST, 0, "d");
 }
@@ -199,7 +202,7 @@ fn an_open_after_a_handover_asks_nobody() {
     world.deliver();
     assert!(matches!(world.answer(question), Some(Ok(_))));
     world.link(false);
-    assert_eq!(world.open(EAST, 2), Ok(Answer::Opened));
+    assert!(matches!(world.open(EAST, 2), Ok(Answer::Opened(_))));
     world.register(EAST, 0, "d");
 }
 
@@ -241,4 +244,76 @@ fn roles_that_change_in_a_turn_take_its_fence_back() {
     );
     assert!(matches!(world.answer(fence), Some(Err(Refusal::Step(_)))));
     assert_eq!(world.head(WEST, 0), before);
+}
+
+fn opened(outcome: Outcome) -> Vec<Handover> {
+    match outcome {
+        Ok(Answer::Opened(opened)) => opened,
+        other => panic!("not opened: {other:?}"),
+    }
+}
+
+/// The same positions, as they are known once the partition is open.
+fn without_digests(handovers: &[Handover]) -> Vec<Handover> {
+    let positions = handovers.iter().map(|handover| Handover {
+        chain: 0,
+        state: String::new(),
+        ..handover.clone()
+    });
+    positions.collect()
+}
+
+#[test]
+fn an_open_says_where_each_partition_stood_and_says_so_again() {
+    let mut world = World::new();
+    world.attach(WEST, 0, "d", 1);
+    world.reply(WEST, 0, telemetry("d", 1, 3, 10));
+    let handovers = world.fence(WEST, 1).unwrap();
+    world.catch_up(EAST, handovers.clone());
+    world.deliver();
+    let first = opened(world.open(EAST, 2));
+    assert_eq!(first, handovers);
+    assert_eq!(first[0].next_sequence, Sequence(3));
+
+    world.attach(EAST, 0, "e", 2);
+    for _ in 0..9 {
+        world.reply(EAST, 0, telemetry("e", 2, 1, 10));
+    }
+    let again = opened(world.open(EAST, 2));
+    assert_eq!(again, without_digests(&handovers));
+    world.restart(EAST);
+    assert_eq!(opened_after_restart(&mut world), again);
+}
+
+fn opened_after_restart(world: &mut World) -> Vec<Handover> {
+    world.lead(EAST, 2);
+    world.run(3000);
+    opened(world.open(EAST, 2))
+}
+
+#[test]
+fn an_open_that_roles_came_before_says_the_same() {
+    let mut world = World::new();
+    world.register(WEST, 0, "d");
+    world.run(300);
+    let heads: Vec<_> = (0..PARTITIONS).map(|n| world.head(EAST, n)).collect();
+    let reply = world.next();
+    let role = world.role(EAST, Role::Primary, 2);
+    let open = Input::Open {
+        role: role.clone(),
+        reply,
+    };
+    world.give(EAST, vec![Input::Roles(vec![role]), open]);
+    let opened = opened(world.answer(reply).unwrap().clone());
+    let places = opened.iter().map(|h| (h.lsn, h.crc, h.next_sequence));
+    let want = heads.iter().map(|h| (h.lsn, h.crc, h.next_sequence));
+    assert!(places.eq(want), "{opened:?}");
+}
+
+#[test]
+fn a_new_hub_opens_at_the_beginning() {
+    let mut world = World::bare(Replication::Async, MemoryOptions::default());
+    let opened = opened(world.open(WEST, 1));
+    assert_eq!(opened.len(), usize::from(PARTITIONS));
+    assert!(opened.iter().all(|h| h.lsn == Lsn(0) && h.crc == 0));
 }
