@@ -5,7 +5,7 @@ use crate::target::Way;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -22,6 +22,10 @@ pub enum Stream {
 /// An accepted connection with what was read of it and not yet looked at.
 pub struct Connection {
     pub device: String,
+    /// When the transport was there: TCP, and TLS if there is any.
+    pub secured: Instant,
+    /// The TLS session is one of before.
+    pub resumed: bool,
     stream: Stream,
     buffer: Vec<u8>,
 }
@@ -53,28 +57,28 @@ impl Connection {
             Ok(outcome) => outcome,
             Err(_) => Err(Refused::Trouble(format!(
                 "{}: not connected after {OPEN_TIME:?}",
-                way.address
+                way.address()
             ))),
         }
     }
 
     async fn open_untimed(way: &Way, connect: &[u8]) -> Result<Connection, Refused> {
-        let trouble = |error: io::Error| Refused::Trouble(format!("{}: {error}", way.address));
-        let tcp = TcpStream::connect(way.address).await.map_err(trouble)?;
+        let trouble = |error: io::Error| Refused::Trouble(format!("{}: {error}", way.address()));
+        let tcp = TcpStream::connect(way.address()).await.map_err(trouble)?;
         tcp.set_nodelay(true).map_err(trouble)?;
-        let mut stream = match &way.tls {
+        let mut stream = match way.tls().map_err(Refused::Trouble)? {
             None => Stream::Plain(tcp),
             Some((connector, name)) => Stream::Tls(Box::new(
-                connector
-                    .connect(name.clone(), tcp)
-                    .await
-                    .map_err(trouble)?,
+                connector.connect(name, tcp).await.map_err(trouble)?,
             )),
         };
+        let (secured, resumed) = (Instant::now(), stream.is_resumed());
         stream.write_all(connect).await.map_err(trouble)?;
         stream.flush().await.map_err(trouble)?;
         let mut connection = Connection {
             device: way.device.clone(),
+            secured,
+            resumed,
             stream,
             buffer: Vec::new(),
         };
@@ -144,6 +148,17 @@ impl Connection {
         // Nobody waits for the outcome: the server notices either way.
         let _ = self.send(&[0xe0, 0]).await;
         let _ = self.stream.shutdown().await;
+    }
+}
+
+impl Stream {
+    fn is_resumed(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => {
+                stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+            }
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Gap {
     }
 }
 
-async fn publish(way: Way, mut stopped: watch::Receiver<bool>) -> Found {
+async fn publish(mut way: Way, mut stopped: watch::Receiver<bool>) -> Found {
     let mut found = Found::default();
     let packet = Publish::new(&way.device, &[b'x'; PAYLOAD]);
     let mut last: Option<Instant> = None;
@@ -104,6 +104,7 @@ async fn publish(way: Way, mut stopped: watch::Receiver<bool>) -> Found {
             }
             // Immediate retry, but not as fast as the processor goes.
             Err(crate::connection::Refused::Trouble(_)) => {
+                way.turn();
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
             }

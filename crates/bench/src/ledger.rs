@@ -143,6 +143,7 @@ impl Device {
                     return Err(format!("{}: CONNACK {code}", self.way.device));
                 }
                 Err(Refused::Trouble(_)) => {
+                    self.way.turn();
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }

@@ -9,9 +9,11 @@ mod import;
 mod ingest;
 mod ledger;
 mod packet;
+mod relay;
 mod server;
 mod sessions;
 mod stats;
+mod storm;
 mod target;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,10 @@ enum Mode {
     Ledger(ledger::Ledger),
     /// Creates devices in bulk
     Import(import::Import),
+    /// Devices that lose their region and come back through another
+    Storm(storm::Storm),
+    /// TCP links that can be made slow, lossy and silent while they run
+    Relay(relay::Relay),
     /// This disk: 4 KiB appended and synced, again and again
     Floor(floor::Floor),
 }
@@ -53,6 +59,8 @@ fn main() -> ExitCode {
         Mode::Gap(mode) => mode.run(),
         Mode::Ledger(mode) => mode.run(),
         Mode::Import(mode) => mode.run(),
+        Mode::Storm(mode) => mode.run(),
+        Mode::Relay(mode) => mode.run(),
         Mode::Floor(mode) => mode.run(),
     };
     match outcome {

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use types::{
     ConnectionId, DeviceId, Epoch, HubId, HubSettings, PartitionId, RegionName, Reject, Sequence,
-    UnixMillis,
+    UnixMillis, limits,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +43,65 @@ pub struct HubView {
     pub settings: HubSettings,
     pub primary: RegionName,
     pub epoch: Epoch,
+    /// Where forced failovers cut the hub's history, oldest first.
+    pub divergences: Arc<[Divergence]>,
+    /// `divergences` names every one up to this epoch; of later ones this region has not heard yet.
+    pub divergences_until: Epoch,
+}
+
+/// A forced failover's cut through a hub's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The epoch that began with it.
+    pub epoch: Epoch,
+    /// The first sequence number of each partition that the new epoch gave out; what earlier epochs put there is lost.
+    pub partitions: Vec<(PartitionId, Sequence)>,
+}
+
+/// Whether a region serves devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Serving,
+    /// It has had no lease for so long.
+    NoLease {
+        since_ms: u64,
+    },
+    /// It hands its devices over to other regions, so many a second.
+    Draining {
+        rate_per_s: u32,
+    },
+}
+
+impl Standing {
+    /// Without a lease for longer than a hiccup: devices are better off elsewhere.
+    pub fn is_isolated(self) -> bool {
+        matches!(self, Standing::NoLease { since_ms } if since_ms >= limits::LEASE_GRACE_MS)
+    }
+
+    /// Devices may connect here.
+    pub fn admits_devices(self) -> bool {
+        !self.is_isolated() && !matches!(self, Standing::Draining { .. })
+    }
+
+    /// One word for load balancers and people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Draining { .. } => "draining",
+            _ if self.is_isolated() => "isolated",
+            _ => "ready",
+        }
+    }
+}
+
+/// Under what an answer was given: taken before the hub is asked, looked at before the answer's bytes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    pub hub: HubId,
+    /// The hub's epoch, and whether this region led it then.
+    pub epoch: Epoch,
+    pub here: bool,
+    /// The unbroken time of the region's lease in which an answer counts, as a number.
+    pub term: u64,
 }
 
 /// Where to begin reading events.
@@ -67,7 +126,7 @@ pub struct EventPage {
     pub epoch: Epoch,
 }
 
-/// Live figures of a hub, for statistics.
+/// A region as its gateways see it.
 pub trait Backend: Send + Sync + 'static {
     /// This gateway's region.
     fn region(&self) -> &RegionName;
@@ -80,9 +139,26 @@ pub trait Backend: Send + Sync + 'static {
     /// The only hub, when there is exactly one: for clients that name none (IP literals).
     fn only_hub(&self) -> Option<Arc<HubView>>;
 
+    /// Whether this region serves devices now.
+    fn standing(&self) -> Standing;
+    /// What is handed to [`Backend::may_answer`] later; taken before the hub is asked.
+    fn permit(&self, hub: HubId) -> Permit;
+    /// False when this region led the hub since `permit` was taken and did not hold its lease all the time: another region may
+    /// have taken over without what is about to be acknowledged. A process that was stopped for longer than its lease finds out
+    /// here. Asked right before bytes are written.
+    fn may_answer(&self, permit: Permit) -> bool;
+
     /// Sends a command to the hub's primary, wherever it is, and gives the durable answer. Parks and re-sends during a
     /// failover. One caller's commands must be sent one after the other if their order matters.
     fn call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>>;
+
+    /// Answers a service's read from what is stored in this region, which may be behind; for isolated regions.
+    fn stale_call(
         &self,
         hub: HubId,
         partition: PartitionId,

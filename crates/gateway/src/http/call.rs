@@ -33,6 +33,8 @@ pub(super) struct Call {
     pub(super) certificate: Option<ClientCertificate>,
     names: HeaderNames,
     upload: Upload,
+    /// Answers come from what is stored in this region.
+    stored: bool,
 }
 
 /// A request's body as it comes in; what is left of it outlives the [`Call`].
@@ -93,7 +95,17 @@ impl Call {
                 .unwrap_or_default(),
             headers: parts.headers,
             upload,
+            stored: false,
         })
+    }
+
+    /// From now on nobody else is asked.
+    pub(super) fn read_what_is_stored(&mut self) {
+        self.stored = true;
+    }
+
+    pub(super) fn reads_current(&self) -> bool {
+        !self.stored
     }
 
     /// The text of a header; `None` when it is absent.
@@ -188,11 +200,13 @@ impl Call {
         partition: PartitionId,
         command: Command,
     ) -> Result<Reply, Failure> {
-        Ok(self
-            .api
-            .backend
-            .call(self.hub.settings.id, partition, command)
-            .await?)
+        let (backend, hub) = (&self.api.backend, self.hub.settings.id);
+        let reply = if self.stored {
+            backend.stale_call(hub, partition, command)
+        } else {
+            backend.call(hub, partition, command)
+        };
+        Ok(reply.await?)
     }
 
     /// Asks the partition of a device.

@@ -1,10 +1,15 @@
 //! Reading events over HTTPS, routes of our own: Azure offers them over AMQP only.
 //!
 //! * `GET /messages/events/partitions` → `[{"partition","epoch","beginSequenceNumber","nextSequenceNumber","isEmpty"}]`
-//! * `GET /messages/events/partitions/{p}?from=&max=&wait=&consumerGroup=` → `{"events":[…],"next","epoch"}`. `from` is
-//!   `earliest` (default), `latest`, `stored` (the consumer group's stored position, else the oldest), a sequence number, an
-//!   ISO 8601 time, or an event's `offset` (goes on after that event). `max` is 1–1000 (default 100). `wait` is the time in
-//!   milliseconds to wait for a first event (default 0; what exceeds 40 s is cut).
+//! * `GET /messages/events/partitions/{p}?from=&epoch=&max=&wait=&consumerGroup=` → `{"events":[…],"next","epoch"}`. `from`
+//!   is `earliest` (default), `latest`, `stored` (the consumer group's stored position, else the oldest), a sequence number,
+//!   an ISO 8601 time, or an event's `offset` (goes on after that event). `epoch` belongs to a sequence number: who goes on
+//!   with a page's `next` hands its `epoch` back, too. `max` is 1–1000 (default 100). `wait` is the time in milliseconds to
+//!   wait for a first event (default 0; what exceeds 40 s is cut).
+//!
+//! A reader whose offset, stored position or `next` is of an epoch before a forced failover, and beyond where that one cut the
+//! history off, is put back to there. The answer says so: `"rewound":{"from","to","epoch"}`, the position asked for, the one
+//! the page begins at, and the epoch that began there. A bare sequence number beyond the end is treated likewise.
 //!
 //! An event is `{"partition","sequenceNumber","offset","enqueuedTime","deviceId","systemProperties","properties","body",
 //! "bodyEncoding"}`. `body` is always a text: the bytes themselves when they are UTF-8 (`bodyEncoding` is `utf8`, whatever
@@ -15,8 +20,9 @@ use super::auth::Right;
 use super::call::Call;
 use super::failure::Failure;
 use super::offsets;
+use super::rewind::{self, Rewound};
 use super::route::Answer;
-use crate::backend::From as Start;
+use crate::backend::{EventPage, From as Start, SendError};
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +36,8 @@ use wire::property_bag::{self, Properties};
 use wire::timestamp;
 
 const MAX_DEFAULT: u64 = 100;
+/// Forced failovers that one request may meet.
+const READS_MAX: usize = 4;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +54,15 @@ struct Page {
     events: Vec<Event>,
     next: Sequence,
     epoch: Epoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewound: Option<Rewound>,
+}
+
+/// Where to begin, and the epoch in which that was read, if it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Begin {
+    from: Start,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Serialize)]
@@ -106,18 +123,17 @@ pub(super) async fn read(call: Call) -> Answer {
         .query
         .number("wait", 0..=limits::READ_WAIT_MS_MAX, 0)?
         .min(limits::HTTP_READ_WAIT_MS_MAX);
-    let from = match call.query.get("from") {
+    let begin = match call.query.get("from") {
         Some(text) if text.eq_ignore_ascii_case("stored") => {
             let stored = offsets::stored(&call, partition, group).await?;
-            stored.map_or(Start::Earliest, |offset| Start::Sequence(offset.next))
+            stored.map_or(Start::Earliest.into(), |offset| Begin {
+                from: Start::Sequence(offset.next),
+                epoch: Some(offset.epoch),
+            })
         }
-        text => start(text.unwrap_or_default())?,
+        text => begin(text.unwrap_or_default(), epoch(&call)?)?,
     };
-    let page = call
-        .api
-        .backend
-        .read_events(call.hub.settings.id, partition, from, max, wait_ms)
-        .await?;
+    let (page, rewound) = read_from(&call, partition, begin, max, wait_ms).await?;
     let events = page
         .events
         .into_iter()
@@ -127,7 +143,69 @@ pub(super) async fn read(call: Call) -> Answer {
         events,
         next: page.next,
         epoch: page.epoch,
+        rewound,
     }))
+}
+
+/// Reads a page, from where a forced failover puts the reader.
+async fn read_from(
+    call: &Call,
+    partition: PartitionId,
+    begin: Begin,
+    max: usize,
+    wait_ms: u64,
+) -> Result<(EventPage, Option<Rewound>), Failure> {
+    let read = |from, wait_ms| {
+        let backend = &call.api.backend;
+        backend.read_events(call.hub.settings.id, partition, from, max, wait_ms)
+    };
+    let Start::Sequence(next) = begin.from else {
+        return Ok((read(begin.from, wait_ms).await?, None));
+    };
+    let Some(epoch) = begin.epoch else {
+        return read_bare(call, partition, next, max, wait_ms).await;
+    };
+    let mut hub = call.hub.clone();
+    for _ in 0..READS_MAX {
+        let rewound = rewind::of(&hub.divergences, partition, epoch, next);
+        let from = rewound.map_or(next, |rewound| rewound.to);
+        let page = read(Start::Sequence(from), wait_ms).await?;
+        if page.epoch <= epoch.max(hub.divergences_until) {
+            return Ok((page, rewound));
+        }
+        // The primary is in an epoch of which this region does not know yet how it began.
+        hub = rewind::learn(call, page.epoch).await?;
+        if rewind::of(&hub.divergences, partition, epoch, next) == rewound {
+            return Ok((page, rewound));
+        }
+    }
+    Err(SendError::FailingOver {
+        retry_after_ms: 1_000,
+    }
+    .into())
+}
+
+/// Reads from a sequence number of an epoch that the reader does not name.
+async fn read_bare(
+    call: &Call,
+    partition: PartitionId,
+    next: Sequence,
+    max: usize,
+    wait_ms: u64,
+) -> Result<(EventPage, Option<Rewound>), Failure> {
+    let read = |from, wait_ms| {
+        let backend = &call.api.backend;
+        backend.read_events(call.hub.settings.id, partition, from, max, wait_ms)
+    };
+    let page = read(Start::Sequence(next), wait_ms).await?;
+    let rewound = rewind::of_newest(&call.hub.divergences, partition, next);
+    let Some(rewound) = rewound.filter(|_| page.events.is_empty()) else {
+        return Ok((page, None));
+    };
+    if read(Start::Latest, 0).await?.next >= next {
+        return Ok((page, None));
+    }
+    Ok((read(Start::Sequence(rewound.to), 0).await?, Some(rewound)))
 }
 
 fn check(call: &Call) -> Result<(), Failure> {
@@ -169,31 +247,49 @@ pub(super) fn group<'a>(call: &'a Call, name: &str) -> Result<&'a str, Failure> 
     })
 }
 
-fn start(text: &str) -> Result<Start, Failure> {
+impl std::convert::From<Start> for Begin {
+    fn from(from: Start) -> Begin {
+        Begin { from, epoch: None }
+    }
+}
+
+/// The query's `epoch`.
+fn epoch(call: &Call) -> Result<Option<Epoch>, Failure> {
+    let given = call.query.get("epoch").is_some();
+    let epoch = call.query.number("epoch", 0..=u64::MAX, 0)?;
+    Ok(given.then_some(Epoch(epoch)))
+}
+
+fn begin(text: &str, epoch: Option<Epoch>) -> Result<Begin, Failure> {
     let read = || {
         if text.is_empty() || text.eq_ignore_ascii_case("earliest") {
-            return Some(Start::Earliest);
+            return Some(Start::Earliest.into());
         }
         if text.eq_ignore_ascii_case("latest") {
-            return Some(Start::Latest);
+            return Some(Start::Latest.into());
         }
         if let Ok(sequence) = text.parse() {
-            return Some(Start::Sequence(Sequence(sequence)));
+            return Some(Begin {
+                from: Start::Sequence(Sequence(sequence)),
+                epoch,
+            });
         }
-        if let Some(after) = offset_sequence(text) {
-            return Some(Start::Sequence(Sequence(after.checked_add(1)?)));
+        if let Some((epoch, after)) = offset(text) {
+            return Some(Begin {
+                from: Start::Sequence(Sequence(after.checked_add(1)?)),
+                epoch: Some(epoch),
+            });
         }
-        timestamp::parse_iso(text).map(Start::Time)
+        timestamp::parse_iso(text).map(|time| Start::Time(time).into())
     };
     let text = "The query parameter from must be earliest, latest, stored, a sequence number, an offset or an ISO 8601 time.";
     read().ok_or_else(|| Failure::new(ErrorCode::ArgumentInvalid, text))
 }
 
-/// The sequence number in an offset, `{epoch}:{sequence}`.
-fn offset_sequence(text: &str) -> Option<u64> {
+/// The parts of an offset, `{epoch}:{sequence}`.
+fn offset(text: &str) -> Option<(Epoch, u64)> {
     let (epoch, sequence) = text.split_once(':')?;
-    epoch.parse::<u64>().ok()?;
-    sequence.parse().ok()
+    Some((Epoch(epoch.parse().ok()?), sequence.parse().ok()?))
 }
 
 fn render(partition: PartitionId, epoch: Epoch, event: StoredEvent) -> Event {
@@ -274,8 +370,18 @@ mod tests {
 
     #[test]
     fn every_form_of_a_start_is_understood() {
-        let check =
-            |text: &str, expected: Option<Start>| assert_eq!(start(text).ok(), expected, "{text}");
+        let check = |text: &str, expected: Option<Start>| {
+            let found = begin(text, Some(Epoch(9))).ok();
+            assert_eq!(found.map(|begin| begin.from), expected, "{text}");
+        };
+        let epoch = |text| {
+            begin(text, Some(Epoch(9)))
+                .ok()
+                .and_then(|begin| begin.epoch)
+        };
+        assert_eq!(epoch("17"), Some(Epoch(9)));
+        assert_eq!(epoch("3:17"), Some(Epoch(3)), "an offset has its own");
+        assert_eq!(epoch("latest"), None);
         check("", Some(Start::Earliest));
         check("EARLIEST", Some(Start::Earliest));
         check("latest", Some(Start::Latest));

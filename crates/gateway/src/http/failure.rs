@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use types::{ErrorCode, InvalidId, Reject, UnixMillis};
+use types::{ErrorCode, InvalidId, Reject, UnixMillis, limits};
 
 /// Why a request has no success.
 #[derive(Clone, Debug)]
@@ -47,6 +47,16 @@ impl Failure {
         Failure {
             allow: Some(allow),
             ..Failure::new(ErrorCode::MethodNotAllowed, text)
+        }
+    }
+
+    /// This region is cut off from the others: another one may answer.
+    pub(super) fn isolated() -> Failure {
+        let text =
+            "This region is cut off from the others and cannot decide now. Nothing was done.";
+        Failure {
+            retry_after_ms: Some(limits::ISOLATED_RETRY_MS),
+            ..Failure::new(ErrorCode::RegionIsolated, text)
         }
     }
 

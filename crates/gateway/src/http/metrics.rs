@@ -26,6 +26,13 @@ families! {
     Other = "other",
 }
 
+impl Family {
+    /// Its GETs change nothing and can be answered from what is stored.
+    pub(super) fn is_readable(self) -> bool {
+        matches!(self, Family::Registry | Family::Twins | Family::Statistics)
+    }
+}
+
 /// Answers of status 2xx, 4xx, 5xx.
 const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 

@@ -19,7 +19,9 @@ mod feedback;
 mod header_names;
 mod metrics;
 mod offsets;
+mod pledge;
 mod registry;
+mod rewind;
 mod route;
 mod serve;
 mod stall;
@@ -32,13 +34,15 @@ mod twins;
 pub use metrics::Metrics;
 pub use serve::{ClientCertificate, serve, serve_plain};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, SendError};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderValue, Method, Response, header};
 use call::{Call, Upload};
 use failure::{Failure, Tracking};
+use pledge::Pledge;
+use route::Answer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,6 +50,9 @@ use types::{ErrorCode, limits};
 
 /// A little shorter than the server's own, so that the answer has this API's form.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::HTTP_REQUEST_TIMEOUT_MS - 1_000);
+
+/// Marks an answer from what is stored in an isolated region: it may be behind.
+const NOT_CURRENT: &str = "castling-not-current";
 
 /// What every request shares.
 struct Api {
@@ -83,11 +90,11 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     let shape = failure::Shape::of(parts.uri.path());
     let upload = Upload::new(body);
     let invited = !parts.headers.contains_key(header::EXPECT);
+    let pledge = parts.extensions.get::<Pledge>().cloned();
     let (route, answer) = match Call::read(api.clone(), parts, upload.clone()) {
         Ok(call) => {
             let route = route::family(&call);
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, route::dispatch(call)).await;
-            (route, answer.unwrap_or_else(|_| Err(timed_out())))
+            (route, answer(&api, call, route, pledge).await)
         }
         Err(failure) => (metrics::Family::Other, Err(failure)),
     };
@@ -105,6 +112,41 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     api.metrics
         .record(route, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// Has a request answered, under the region's lease or, where that is possible, from what is stored here.
+async fn answer(
+    api: &Arc<Api>,
+    mut call: Call,
+    family: metrics::Family,
+    pledge: Option<Pledge>,
+) -> Answer {
+    let permit = api.backend.permit(call.hub.settings.id);
+    let gets = call.method == Method::GET;
+    let reads = gets && family.is_readable();
+    if api.backend.standing().is_isolated() {
+        if !reads {
+            return Err(Failure::isolated());
+        }
+        call.read_what_is_stored();
+    }
+    let current = call.reads_current();
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, route::dispatch(call)).await;
+    let mut answer = answer.unwrap_or_else(|_| Err(timed_out()))?;
+    if !current {
+        let value = HeaderValue::from_static("lease-lapsed");
+        answer.headers_mut().insert(NOT_CURRENT, value);
+    } else if api.backend.may_answer(permit) {
+        if let Some(pledge) = pledge {
+            pledge.make(api.backend.clone(), permit);
+        }
+    } else if reads || gets && family == metrics::Family::Events {
+        return Err(Failure::isolated());
+    } else {
+        let why = "this region's lease lapsed before it could answer".into();
+        return Err(SendError::OutcomeUnknown { why }.into());
+    }
+    Ok(answer)
 }
 
 fn timed_out() -> Failure {

@@ -2,13 +2,16 @@
 //! `GET|PUT /messages/events/consumerGroups/{g}/partitions/{p}/offset` with `{"next","epoch"}`.
 //!
 //! `next` is the first sequence number that was not read yet, as a page of events gives it; both are null while nothing is
-//! stored. In a PUT, `epoch` may be left out and is then the hub's present one. Needs ServiceConnect.
+//! stored. In a PUT, `epoch` is the page's; it may be left out and is then the hub's present one. A position that was read
+//! before a forced failover and lies in what that one lost is refused (409901 ConsumerOffsetDiverged): the consumer reads on
+//! from the point of divergence. Needs ServiceConnect.
 
 use super::answer::{empty, json_of};
 use super::auth::Right;
 use super::call::Call;
 use super::events;
 use super::failure::Failure;
+use super::rewind;
 use super::route::Answer;
 use axum::http::{Method, StatusCode};
 use hub::command::{ConsumerCommand, StoredOffset};
@@ -53,6 +56,16 @@ pub(super) async fn one(call: Call) -> Answer {
         next: asked.next,
         epoch: asked.epoch.unwrap_or(call.hub.epoch),
     };
+    // What this region has not heard of yet does no harm: the position carries its epoch, and who reads on from it is put back.
+    if let Some(rewound) = rewind::of(&call.hub.divergences, partition, offset.epoch, offset.next) {
+        return Err(Failure::new(
+            ErrorCode::ConsumerOffsetDiverged,
+            format!(
+                "The forced failover to epoch {} lost events from sequence number {} on that were read in epoch {}. Nothing was stored; read on from {}.",
+                rewound.epoch, rewound.to, offset.epoch, rewound.to
+            ),
+        ));
+    }
     match call
         .ask(
             partition,

@@ -4,6 +4,7 @@
 //! Used for the data plane and for the management API.
 
 use super::header_names::{HeaderNames, NameWatch};
+use super::pledge::{Pledge, PledgeGuard};
 use super::stall::StallGuard;
 use axum::Router;
 use axum::body::Body;
@@ -118,8 +119,10 @@ async fn connection(
         return;
     }
     let stream = StallGuard::new(stream, Duration::from_millis(limits::HTTP_WRITE_STALL_MS));
+    let pledge = Pledge::default();
+    let stream = PledgeGuard::new(stream, pledge.clone());
     let Some(tls) = tls else {
-        return talk(stream, None, router, shutdown).await;
+        return talk(stream, None, pledge, router, shutdown).await;
     };
     let handshake = tls.accept(stream);
     match tokio::time::timeout(
@@ -135,7 +138,7 @@ async fn connection(
                 .peer_certificates()
                 .and_then(|chain| chain.first());
             let certificate = leaf.map(|leaf| ClientCertificate(Bytes::copy_from_slice(leaf)));
-            talk(stream, certificate, router, shutdown).await;
+            talk(stream, certificate, pledge, router, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
         Err(_) => tracing::debug!("tls handshake took too long"),
@@ -145,6 +148,7 @@ async fn connection(
 async fn talk<S>(
     stream: S,
     certificate: Option<ClientCertificate>,
+    pledge: Pledge,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) where
@@ -155,6 +159,7 @@ async fn talk<S>(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(names.clone());
+        request.extensions_mut().insert(pledge.clone());
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
@@ -211,7 +216,7 @@ mod tests {
     fn connect(router: Router) -> (DuplexStream, watch::Sender<bool>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(talk(server, None, router, stopped));
+        tokio::spawn(talk(server, None, Pledge::default(), router, stopped));
         (client, stop)
     }
 

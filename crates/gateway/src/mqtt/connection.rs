@@ -7,14 +7,14 @@
 use super::ask::Ask;
 use super::auth::{self, Proven};
 use super::connect::Login;
-use super::end::End;
+use super::end::{End, Refusal};
 use super::io;
 use super::mailbox::{Mail, Mailbox};
 use super::metrics::Metrics;
 use super::open::Opened;
 use super::session::Session;
 use super::work::{Action, Batch, Moment, Tick, Work};
-use crate::backend::{Backend, CallError, SessionHandle};
+use crate::backend::{Backend, CallError, Permit, SessionHandle};
 use bytes::BytesMut;
 use hub::command::{EventOrigin, Message, SessionCommand, TelemetryCommand};
 use hub::{Command, Reply};
@@ -70,6 +70,8 @@ struct Connection<IO> {
     /// Bytes read and not yet decoded; unallocated while empty.
     buffer: BytesMut,
     link: Option<Box<Link>>,
+    /// Under what the answers that wait to be written were given.
+    permit: Option<Permit>,
 }
 
 enum Event {
@@ -96,6 +98,7 @@ pub(super) async fn run<IO>(
         codec: Codec::new(limits::MQTT_CONNECT_BYTES_MAX as u32),
         buffer: BytesMut::new(),
         link: None,
+        permit: None,
         shared,
         mailbox,
     };
@@ -271,15 +274,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             tracing::error!("a session that is not open asked the hub");
             return Err(End::Unavailable);
         };
-        let answer = self
-            .shared
-            .backend
-            .call(link.hub, link.partition, command(link));
+        let backend = &self.shared.backend;
+        self.permit = Some(backend.permit(link.hub));
+        let answer = backend.call(link.hub, link.partition, command(link));
         until_closed(&self.mailbox, answer).await
     }
 
     async fn authenticate(&mut self, login: Login, sni: Option<&str>) -> Result<(), End> {
         let backend = self.shared.backend.clone();
+        if !backend.standing().admits_devices() {
+            self.session
+                .refused(Refusal::ServerUnavailable, &mut self.work);
+            return Ok(());
+        }
         let proof = until_closed(&self.mailbox, auth::prove(&*backend, &login, sni)).await?;
         let Proven {
             hub,
@@ -356,8 +363,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         self.mailbox.set_interests(c2d, desired_seen);
     }
 
-    /// Writes everything that waits.
+    /// Writes everything that waits, unless it may no longer be said: a process that was stopped for longer than its region's
+    /// lease must not acknowledge on waking.
     async fn flush(&mut self) -> Result<(), End> {
+        let permit = self.permit.take();
         if self.work.out.is_empty() {
             return Ok(());
         }
@@ -365,14 +374,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             .metrics
             .bytes_out
             .fetch_add(self.work.out.len() as u64, Relaxed);
-        io::write(&mut self.io, &mut self.work.out).await
+        let backend = &self.shared.backend;
+        let may_leave = || permit.is_none_or(|permit| backend.may_answer(permit));
+        io::write(&mut self.io, &mut self.work.out, may_leave).await
     }
 
     /// Closes the socket, then tells the region and the hub; the will goes out before the hub forgets the connection.
     async fn finish(mut self, end: End) {
-        let patience = Duration::from_millis(limits::MQTT_SHUTDOWN_MS);
-        // The peer may be gone already: its socket is dropped whatever it answers.
-        let _ = tokio::time::timeout(patience, self.io.shutdown()).await;
+        if end.may_flush() {
+            let patience = Duration::from_millis(limits::MQTT_SHUTDOWN_MS);
+            // The peer may be gone already: its socket is dropped whatever it answers.
+            let _ = tokio::time::timeout(patience, self.io.shutdown()).await;
+        }
         let Connection {
             io,
             mut session,
@@ -391,6 +404,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         if let Some(will) = will {
             match ask(link.telemetry(vec![will])).await {
                 Ok(_) => drop(shared.metrics.wills.fetch_add(1, Relaxed)),
+                Err(why) if shared.backend.standing().is_isolated() => {
+                    tracing::debug!(device = %link.device, ?why, "an isolated region cannot publish a will")
+                }
                 Err(why) => {
                     tracing::warn!(device = %link.device, ?why, "a will could not be published")
                 }

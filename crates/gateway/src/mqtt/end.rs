@@ -61,11 +61,17 @@ pub enum End {
     /// The hub gave no answer in time, or an unknown one; the client may come again.
     Unavailable,
     Shutdown,
+    /// The region is cut off from the others: devices are better off elsewhere.
+    Isolated,
+    /// The region hands its devices over.
+    Drained,
+    /// The region's lease lapsed before an acknowledgement was written: it is dropped.
+    LeaseLost,
 }
 
 impl End {
     /// Every label, in the order of [`End::index`].
-    pub const LABELS: [&'static str; 16] = [
+    pub const LABELS: [&'static str; 19] = [
         "disconnected",
         "peer_gone",
         "connect_timeout",
@@ -82,6 +88,9 @@ impl End {
         "rejected",
         "unavailable",
         "shutdown",
+        "isolated",
+        "drained",
+        "lease_lost",
     ];
 
     pub fn index(self) -> usize {
@@ -102,6 +111,9 @@ impl End {
             End::Rejected => 13,
             End::Unavailable => 14,
             End::Shutdown => 15,
+            End::Isolated => 16,
+            End::Drained => 17,
+            End::LeaseLost => 18,
         }
     }
 
@@ -119,6 +131,11 @@ impl End {
         )
     }
 
+    /// False when bytes that the socket still buffers must not leave.
+    pub fn may_flush(self) -> bool {
+        !matches!(self, End::LeaseLost)
+    }
+
     /// True when the hub still believes in the connection and must be told of its end.
     pub fn tells_hub(self) -> bool {
         !matches!(self, End::Hub(_))
@@ -133,7 +150,7 @@ mod tests {
     fn every_end_has_its_own_label() {
         let unique: std::collections::BTreeSet<_> = End::LABELS.iter().collect();
         assert_eq!(unique.len(), End::LABELS.len());
-        assert_eq!(End::Shutdown.index() + 1, End::LABELS.len());
+        assert_eq!(End::LeaseLost.index() + 1, End::LABELS.len());
         assert_eq!(End::Hub(CloseReason::KeysChanged).label(), "keys_changed");
     }
 

@@ -41,18 +41,19 @@ pub(super) fn poll_read<IO: AsyncRead + Unpin>(
 }
 
 /// Writes all of `out` and frees it. The first attempt needs no timer; a client that does not read gets
-/// [`limits::MQTT_WRITE_TIMEOUT_MS`].
+/// [`limits::MQTT_WRITE_TIMEOUT_MS`]. `may_leave` is asked right before every attempt: it may have slept for long.
 ///
 /// # Errors
-/// [`End::PeerGone`] or [`End::SlowReader`].
+/// [`End::PeerGone`], [`End::SlowReader`], or [`End::LeaseLost`] once the bytes may not leave.
 pub(super) async fn write<IO: AsyncWrite + Unpin>(
     io: &mut IO,
     out: &mut BytesMut,
+    may_leave: impl Fn() -> bool,
 ) -> Result<(), End> {
-    let first = poll_fn(|cx| Poll::Ready(poll_write_all(io, out, cx))).await;
+    let first = poll_fn(|cx| Poll::Ready(poll_write_all(io, out, &may_leave, cx))).await;
     let result = match first {
         Poll::Ready(result) => result,
-        Poll::Pending => Box::pin(write_patiently(io, out)).await,
+        Poll::Pending => Box::pin(write_patiently(io, out, &may_leave)).await,
     };
     *out = BytesMut::new();
     result
@@ -61,14 +62,21 @@ pub(super) async fn write<IO: AsyncWrite + Unpin>(
 fn poll_write_all<IO: AsyncWrite + Unpin>(
     io: &mut IO,
     out: &mut BytesMut,
+    may_leave: &impl Fn() -> bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), End>> {
     while !out.is_empty() {
+        if !may_leave() {
+            return Poll::Ready(Err(End::LeaseLost));
+        }
         match Pin::new(&mut *io).poll_write(cx, out) {
             Poll::Ready(Ok(written)) if written > 0 => out.advance(written),
             Poll::Ready(_) => return Poll::Ready(Err(End::PeerGone)),
             Poll::Pending => return Poll::Pending,
         }
+    }
+    if !may_leave() {
+        return Poll::Ready(Err(End::LeaseLost));
     }
     Pin::new(io).poll_flush(cx).map_err(|_| End::PeerGone)
 }
@@ -76,8 +84,10 @@ fn poll_write_all<IO: AsyncWrite + Unpin>(
 async fn write_patiently<IO: AsyncWrite + Unpin>(
     io: &mut IO,
     out: &mut BytesMut,
+    may_leave: &impl Fn() -> bool,
 ) -> Result<(), End> {
     let patience = Duration::from_millis(limits::MQTT_WRITE_TIMEOUT_MS);
-    let written = tokio::time::timeout(patience, poll_fn(|cx| poll_write_all(io, out, cx))).await;
+    let write = poll_fn(|cx| poll_write_all(io, out, may_leave, cx));
+    let written = tokio::time::timeout(patience, write).await;
     written.unwrap_or(Err(End::SlowReader))
 }

@@ -55,11 +55,17 @@ impl Mailbox {
         inner.desired_seen = desired_seen;
     }
 
-    /// Asks the connection to end; the first reason stays.
-    pub fn close(&self, end: End) {
+    /// Asks the connection to end; the first reason stays. False: it was asked already.
+    pub fn close(&self, end: End) -> bool {
         let mut inner = self.inner.lock();
+        let newly = inner.close.is_none();
         inner.close.get_or_insert(end);
         inner.wake();
+        newly
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.inner.lock().close.is_some()
     }
 
     /// Takes the next thing: a close before anything else, then notifications in order.

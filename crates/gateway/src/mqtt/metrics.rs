@@ -17,8 +17,16 @@ pub struct Metrics {
     pub over_cap: AtomicU64,
     /// Failures of `accept` (out of file descriptors and the like).
     pub accept_errors: AtomicU64,
+    /// Sockets let in at the listener's rate, those of them that had to wait for it, and those closed because too many waited.
+    pub admitted: AtomicU64,
+    pub admission_delayed: AtomicU64,
+    pub admission_refused: AtomicU64,
+    /// Sockets that wait now.
+    pub admission_waiting: AtomicU64,
     /// TLS handshakes that failed.
     pub handshake_errors: AtomicU64,
+    /// TLS sessions resumed, also those that began at another region.
+    pub handshakes_resumed: AtomicU64,
     /// CONNECTs answered with "accepted".
     pub connects: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
@@ -39,13 +47,18 @@ pub struct Metrics {
 }
 
 /// Kind, name and help of each figure.
-const FIGURES: [&str; 17] = [
+const FIGURES: [&str; 22] = [
     "gauge castling_mqtt_connections Open sockets.",
     "gauge castling_mqtt_sessions Authenticated sessions.",
     "counter castling_mqtt_accepted_total Sockets accepted.",
     "counter castling_mqtt_over_cap_total Sockets closed at the connection cap.",
     "counter castling_mqtt_accept_errors_total Failures of accept.",
+    "counter castling_mqtt_admitted_total Sockets let in at the listener's rate.",
+    "counter castling_mqtt_admission_delayed_total Sockets that waited for it.",
+    "counter castling_mqtt_admission_refused_total Sockets closed because too many waited.",
+    "gauge castling_mqtt_admission_waiting Sockets that wait.",
     "counter castling_mqtt_handshake_errors_total Failed TLS handshakes.",
+    "counter castling_mqtt_handshakes_resumed_total Resumed TLS sessions.",
     "counter castling_mqtt_connects_total CONNECTs accepted.",
     "counter castling_mqtt_publishes_total Telemetry messages received.",
     "counter castling_mqtt_telemetry_batches_total Commands that carried telemetry.",
@@ -90,14 +103,19 @@ impl Metrics {
     }
 
     /// In the order of [`FIGURES`].
-    fn figures(&self) -> [&AtomicU64; 17] {
+    fn figures(&self) -> [&AtomicU64; 22] {
         [
             &self.connections,
             &self.sessions,
             &self.accepted,
             &self.over_cap,
             &self.accept_errors,
+            &self.admitted,
+            &self.admission_delayed,
+            &self.admission_refused,
+            &self.admission_waiting,
             &self.handshake_errors,
+            &self.handshakes_resumed,
             &self.connects,
             &self.publishes,
             &self.telemetry_batches,

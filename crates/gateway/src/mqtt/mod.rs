@@ -4,8 +4,10 @@
 //!   out. No socket, no clock.
 //! * `auth`: hub, token and identity of a CONNECT.
 //! * `server`, `connection`, `io`: the listener and one small task per connection, which performs what the session wants.
+//! * `admission`, `handover`: how fast connections come and, when the region does not serve devices, go.
 //! * `mailbox`: how the region reaches a connection.
 
+mod admission;
 mod ask;
 mod auth;
 mod c2d;
@@ -13,6 +15,7 @@ mod check;
 mod connect;
 mod connection;
 mod end;
+mod handover;
 mod in_flight;
 mod io;
 mod mailbox;
@@ -27,5 +30,6 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use metrics::Metrics;
-pub use server::{Endpoint, serve};
+pub use server::{Endpoint, serve, serve_with};

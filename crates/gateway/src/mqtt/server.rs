@@ -1,7 +1,9 @@
 //! The listener: accepts, bounds, hands each socket to its own task, and winds down.
 
+use super::admission::{Admission, Door, Verdict};
 use super::connection::{self, Shared};
 use super::end::End;
+use super::handover;
 use super::mailbox::Mailbox;
 use super::metrics::Metrics;
 use crate::backend::Backend;
@@ -10,8 +12,8 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,25 +35,60 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     backend: Arc<dyn Backend>,
     metrics: Arc<Metrics>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let admission = Admission::default();
+    serve_with(listener, tls, backend, metrics, shutdown, admission).await;
+}
+
+/// Like [`serve`], with a rate of its own for new connections.
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    backend: Arc<dyn Backend>,
+    metrics: Arc<Metrics>,
     mut shutdown: watch::Receiver<bool>,
+    admission: Admission,
 ) {
     let endpoint = Endpoint::new(backend, metrics);
+    let metrics = endpoint.shared.metrics.clone();
     let tls = tls.map(TlsAcceptor::from);
+    let mut door = Door::new(admission, Instant::now());
     let mut pause = ACCEPT_PAUSE_MIN;
+    let mut handover = pin!(handover::watch(
+        endpoint.shared.clone(),
+        endpoint.open.clone()
+    ));
     loop {
         let accepted = tokio::select! {
             biased;
             // An error means that the sender is gone, which ends the service as well.
             _ = shutdown.wait_for(|stop| *stop) => break,
+            () = handover.as_mut() => break,
+            () = wake(door.wake()) => {
+                while let Some(stream) = door.next(Instant::now()) {
+                    metrics.admission_waiting.fetch_sub(1, Relaxed);
+                    endpoint.admit(stream, tls.as_ref());
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                endpoint.accept(stream, tls.as_ref());
+                metrics.accepted.fetch_add(1, Relaxed);
+                match door.arrive(stream, Instant::now()) {
+                    Verdict::Admitted(stream) => endpoint.admit(stream, tls.as_ref()),
+                    Verdict::Waits => {
+                        metrics.admission_delayed.fetch_add(1, Relaxed);
+                        metrics.admission_waiting.fetch_add(1, Relaxed);
+                    }
+                    Verdict::Refused => drop(metrics.admission_refused.fetch_add(1, Relaxed)),
+                }
             }
             Err(error) => {
-                endpoint.shared.metrics.accept_errors.fetch_add(1, Relaxed);
+                metrics.accept_errors.fetch_add(1, Relaxed);
                 if is_about_one_socket(&error) {
                     continue;
                 }
@@ -63,7 +100,18 @@ pub async fn serve(
         }
     }
     drop(listener);
+    let waiting = door.waiting() as u64;
+    metrics.admission_waiting.fetch_sub(waiting, Relaxed);
+    drop(door);
     endpoint.wind_down().await;
+}
+
+/// Sleeps until then; for ever without a time.
+async fn wake(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The socket that failed was the client's; the next accept may succeed at once.
@@ -124,8 +172,8 @@ impl Endpoint {
         }
     }
 
-    fn accept(&self, stream: TcpStream, tls: Option<&TlsAcceptor>) {
-        self.shared.metrics.accepted.fetch_add(1, Relaxed);
+    fn admit(&self, stream: TcpStream, tls: Option<&TlsAcceptor>) {
+        self.shared.metrics.admitted.fetch_add(1, Relaxed);
         // Two small writes would otherwise wait 40 ms for each other (data-plane notes section 1.3).
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it began");
@@ -163,7 +211,11 @@ async fn secured(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, 
         shared.metrics.handshake_errors.fetch_add(1, Relaxed);
         return;
     };
-    let sni = stream.get_ref().1.server_name().map(Box::from);
+    let session = stream.get_ref().1;
+    if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        shared.metrics.handshakes_resumed.fetch_add(1, Relaxed);
+    }
+    let sni = session.server_name().map(Box::from);
     connection::run(stream, sni, shared, ticket.mailbox.clone()).await;
 }
 
@@ -196,14 +248,14 @@ async fn handshake(
 
 /// The mailboxes of all connections of a listener, so that they can be told to close.
 #[derive(Default)]
-struct OpenConnections {
+pub(super) struct OpenConnections {
     mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
     last: AtomicU64,
     left: Notify,
 }
 
 impl OpenConnections {
-    fn enter(self: &Arc<Self>, metrics: Arc<Metrics>) -> Ticket {
+    pub(super) fn enter(self: &Arc<Self>, metrics: Arc<Metrics>) -> Ticket {
         let number = self.last.fetch_add(1, Relaxed);
         let mailbox = Arc::<Mailbox>::default();
         self.mailboxes.lock().insert(number, mailbox.clone());
@@ -216,9 +268,18 @@ impl OpenConnections {
         }
     }
 
+    /// Those that nobody has asked to close yet.
+    pub(super) fn not_closing(&self) -> Vec<Weak<Mailbox>> {
+        let mailboxes = self.mailboxes.lock();
+        let open = mailboxes.values().filter(|mailbox| !mailbox.is_closing());
+        open.map(Arc::downgrade).collect()
+    }
+
     async fn close_all(&self, end: End) {
         let mailboxes: Vec<_> = self.mailboxes.lock().values().cloned().collect();
-        mailboxes.iter().for_each(|mailbox| mailbox.close(end));
+        for mailbox in mailboxes {
+            mailbox.close(end);
+        }
         loop {
             let left = self.left.notified();
             if self.mailboxes.lock().is_empty() {
@@ -230,9 +291,9 @@ impl OpenConnections {
 }
 
 /// A connection's entry; leaving removes it.
-struct Ticket {
+pub(super) struct Ticket {
     number: u64,
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     open: Arc<OpenConnections>,
     metrics: Arc<Metrics>,
 }

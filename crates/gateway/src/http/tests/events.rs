@@ -247,3 +247,109 @@ async fn offsets_are_kept_by_group_and_partition() {
         .refused(ErrorCode::ArgumentInvalid)
         .await;
 }
+
+/// A forced failover began epoch 2 and lost everything of the partition from `next` on.
+fn force(client: &Client, path: &str, next: u64) -> Vec<crate::backend::Divergence> {
+    let partition = PartitionId(path.rsplit('/').next().unwrap().parse().unwrap());
+    client.world.lose(HubId(1), partition, next);
+    client.world.enter(2);
+    vec![crate::backend::Divergence {
+        epoch: types::Epoch(2),
+        partitions: vec![(partition, types::Sequence(next))],
+    }]
+}
+
+async fn page(client: &Client, path: &str, query: &str) -> Value {
+    let path = format!("{path}?{query}");
+    let answer = client.owner("GET", &path).send().await;
+    answer.ok(StatusCode::OK).json()
+}
+
+#[tokio::test]
+async fn who_read_past_a_divergence_is_put_back_to_it_and_told() {
+    let (client, path) = with_events(&[b"a", b"b", b"c"]).await;
+    let cut = force(&client, &path, 1);
+    client.world.learn(2, cut);
+    let back = serde_json::json!({"from": 3, "to": 1, "epoch": 2});
+    for query in ["from=1:2", "from=3&epoch=1", "from=3"] {
+        let page = page(&client, &path, query).await;
+        assert_eq!(
+            (&page["rewound"], &page["next"]),
+            (&back, &1.into()),
+            "{query}"
+        );
+    }
+    for query in [
+        "from=1:0",
+        "from=1&epoch=1",
+        "from=1",
+        "from=2:2",
+        "from=3&epoch=2",
+        "from=earliest",
+        "from=latest",
+    ] {
+        let page = page(&client, &path, query).await;
+        assert_eq!(page["rewound"], Value::Null, "{query}");
+    }
+    let bad = format!("{path}?from=3&epoch=x");
+    client
+        .owner("GET", &bad)
+        .refused(ErrorCode::ArgumentInvalid)
+        .await;
+}
+
+#[tokio::test]
+async fn stored_positions_are_put_back_and_lost_ones_are_not_stored() {
+    let (client, path) = with_events(&[b"a", b"b", b"c"]).await;
+    let partition = path.rsplit('/').next().unwrap();
+    let offset = format!("/messages/events/consumerGroups/cg1/partitions/{partition}/offset");
+    let put = |body: &str| client.owner("PUT", &offset).json(body);
+    put(r#"{"next":3,"epoch":1}"#)
+        .send()
+        .await
+        .ok(StatusCode::NO_CONTENT);
+    let cut = force(&client, &path, 1);
+    client.world.learn(2, cut);
+    let stored = page(&client, &path, "from=stored&consumerGroup=cg1").await;
+    assert_eq!(
+        stored["rewound"],
+        serde_json::json!({"from": 3, "to": 1, "epoch": 2})
+    );
+    let refused = put(r#"{"next":2,"epoch":1}"#)
+        .refused(ErrorCode::ConsumerOffsetDiverged)
+        .await;
+    assert!(
+        refused.text().contains("read on from 1"),
+        "{}",
+        refused.text()
+    );
+    for kept in [r#"{"next":1,"epoch":1}"#, r#"{"next":2,"epoch":2}"#] {
+        put(kept).send().await.ok(StatusCode::NO_CONTENT);
+        let stored = page(&client, &path, "from=stored&consumerGroup=cg1").await;
+        assert_eq!(stored["rewound"], Value::Null, "{kept}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_waits_for_a_region_that_has_not_heard_of_the_divergence() {
+    let (client, path) = with_events(&[b"a", b"b", b"c"]).await;
+    let cut = force(&client, &path, 1);
+    let reading = page(&client, &path, "from=1:2");
+    let learning = async { client.world.learn(2, cut.clone()) };
+    let (page, ()) = tokio::join!(reading, learning);
+    assert_eq!(page["rewound"]["to"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_is_not_left_waiting_for_ever_nor_sent_on() {
+    let (client, path) = with_events(&[b"a", b"b", b"c"]).await;
+    force(&client, &path, 1);
+    let lost = format!("{path}?from=1:2");
+    let answer = client
+        .owner("GET", &lost)
+        .refused(ErrorCode::IotHubFailingOver)
+        .await;
+    assert_eq!(answer.get("retry-after"), "1");
+    // Who has read in the new epoch needs no such knowledge.
+    assert_eq!(page(&client, &path, "from=2:0").await["next"], 1);
+}

@@ -4,6 +4,7 @@ mod auth;
 mod cloud_to_device;
 mod device;
 mod events;
+mod lease;
 mod registry;
 mod serving;
 mod surprises;

@@ -2,7 +2,8 @@
 
 use super::KEY;
 use crate::backend::{
-    Backend, BoxFuture, CallError, EventPage, From as Start, HubView, SendError, SessionHandle,
+    Backend, BoxFuture, CallError, Divergence, EventPage, From as Start, HubView, Permit,
+    SendError, SessionHandle, Standing,
 };
 use bytes::Bytes;
 use hub::telemetry::StoredEvent;
@@ -20,7 +21,14 @@ const START: i64 = 1_795_403_045_678;
 
 pub(in crate::http) struct World {
     region: RegionName,
-    hubs: Vec<Arc<HubView>>,
+    hubs: Mutex<Vec<Arc<HubView>>>,
+    /// The epoch in which events are read.
+    epoch: AtomicU64,
+    pub(in crate::http) standing: Mutex<Standing>,
+    /// Counts up whenever the lease lapsed; 0: none is held.
+    pub(in crate::http) term: AtomicU64,
+    /// From now on commands are carried out, but the lease lapses meanwhile.
+    pub(in crate::http) lapses: std::sync::atomic::AtomicBool,
     partitions: Mutex<BTreeMap<(HubId, PartitionId), Partition>>,
     now: AtomicI64,
     random: AtomicU64,
@@ -55,6 +63,8 @@ fn settings(id: u32, name: &str) -> HubSettings {
         partition_count: PARTITIONS,
         retention_days: 1,
         replication: Replication::Async,
+        partner_away: types::PartnerAway::Wait,
+        lag_max_ms: None,
         cloud_to_device: CloudToDevice::default(),
         policies: vec![
             policy("iothubowner", "rwsd"),
@@ -75,11 +85,17 @@ impl World {
                 settings: settings(id, name),
                 primary,
                 epoch: Epoch(1),
+                divergences: Arc::default(),
+                divergences_until: Epoch(1),
             })
         });
         World {
             region: RegionName::parse("westus2").unwrap(),
-            hubs: hubs.collect(),
+            hubs: Mutex::new(hubs.collect()),
+            epoch: AtomicU64::new(1),
+            standing: Mutex::new(Standing::Serving),
+            term: AtomicU64::new(1),
+            lapses: std::sync::atomic::AtomicBool::new(false),
             partitions: Mutex::default(),
             now: AtomicI64::new(START),
             random: AtomicU64::new(1),
@@ -99,6 +115,31 @@ impl World {
     /// From now on commands to `partition` (all: `None`) fail.
     pub(in crate::http) fn fail(&self, partition: Option<PartitionId>, error: SendError) {
         *self.trouble.lock() = Some((partition, error));
+    }
+
+    /// The primary reads and writes in this epoch now.
+    pub(in crate::http) fn enter(&self, epoch: u64) {
+        self.epoch.store(epoch, Relaxed);
+    }
+
+    /// This region's copy of the control plane knows of these divergences and of everything up to `epoch`.
+    pub(in crate::http) fn learn(&self, epoch: u64, divergences: Vec<Divergence>) {
+        for hub in &mut *self.hubs.lock() {
+            *hub = Arc::new(HubView {
+                settings: hub.settings.clone(),
+                primary: hub.primary.clone(),
+                epoch: Epoch(epoch),
+                divergences: divergences.clone().into(),
+                divergences_until: Epoch(epoch),
+            });
+        }
+    }
+
+    /// A forced failover lost the events of `partition` from `next` on.
+    pub(in crate::http) fn lose(&self, hub: HubId, partition: PartitionId, next: u64) {
+        let mut partitions = self.partitions.lock();
+        let kept = partitions.entry((hub, partition)).or_default();
+        kept.events.truncate(next as usize);
     }
 
     /// Every stored event, by partition.
@@ -193,7 +234,7 @@ impl World {
         Ok(EventPage {
             events,
             next,
-            epoch: Epoch(1),
+            epoch: Epoch(self.epoch.load(Relaxed)),
         })
     }
 
@@ -234,21 +275,51 @@ impl Backend for World {
 
     fn hub(&self, name: &str) -> Option<Arc<HubView>> {
         self.hubs
+            .lock()
             .iter()
             .find(|hub| hub.settings.name.as_str().eq_ignore_ascii_case(name))
             .cloned()
     }
 
     fn hub_by_id(&self, id: HubId) -> Option<Arc<HubView>> {
-        self.hubs.iter().find(|hub| hub.settings.id == id).cloned()
+        self.hubs
+            .lock()
+            .iter()
+            .find(|hub| hub.settings.id == id)
+            .cloned()
     }
 
     fn only_hub(&self) -> Option<Arc<HubView>> {
-        if self.hubs.len() == 1 {
-            self.hubs.first().cloned()
-        } else {
-            None
+        match self.hubs.lock().as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
         }
+    }
+
+    fn standing(&self) -> Standing {
+        *self.standing.lock()
+    }
+
+    fn permit(&self, hub: HubId) -> Permit {
+        Permit {
+            hub,
+            epoch: Epoch(self.epoch.load(Relaxed)),
+            here: true,
+            term: self.term.load(Relaxed),
+        }
+    }
+
+    fn may_answer(&self, permit: Permit) -> bool {
+        permit.term > 0 && self.permit(permit.hub) == permit
+    }
+
+    fn stale_call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
+        Box::pin(async move { self.decide(hub, partition, &command) })
     }
 
     fn call(
@@ -257,7 +328,16 @@ impl Backend for World {
         partition: PartitionId,
         command: Command,
     ) -> BoxFuture<'_, Result<Reply, CallError>> {
-        Box::pin(async move { self.decide(hub, partition, &command) })
+        Box::pin(async move {
+            if self.standing().is_isolated() {
+                panic!("an isolated region asked its hub {command:?}");
+            }
+            let reply = self.decide(hub, partition, &command);
+            if self.lapses.load(Relaxed) {
+                self.term.fetch_add(1, Relaxed);
+            }
+            reply
+        })
     }
 
     fn read_events(

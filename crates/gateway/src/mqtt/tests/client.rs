@@ -1,8 +1,9 @@
 //! A client that speaks bytes, over any stream, and the server under test.
 
 use super::fake::{Fake, KEY, NOW_S};
+use crate::mqtt::Admission;
 use crate::mqtt::metrics::Metrics;
-use crate::mqtt::server::serve;
+use crate::mqtt::server::serve_with;
 use bytes::BytesMut;
 use rmqtt_codec::v3::{Codec, Connect, ConnectAckReason, LastWill, Packet, QoS};
 use std::net::SocketAddr;
@@ -99,6 +100,13 @@ pub async fn server() -> Server {
 }
 
 pub async fn server_with(tls: Option<Arc<rustls::ServerConfig>>) -> Server {
+    server_that_admits(tls, Admission::default()).await
+}
+
+pub async fn server_that_admits(
+    tls: Option<Arc<rustls::ServerConfig>>,
+    admission: Admission,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (backend, metrics, stop) = (
@@ -106,12 +114,13 @@ pub async fn server_with(tls: Option<Arc<rustls::ServerConfig>>) -> Server {
         Arc::new(Metrics::default()),
         watch::Sender::new(false),
     );
-    let task = tokio::spawn(serve(
+    let task = tokio::spawn(serve_with(
         listener,
         tls,
         backend.clone(),
         metrics.clone(),
         stop.subscribe(),
+        admission,
     ));
     Server {
         address,
@@ -134,6 +143,18 @@ impl Server {
         let mut client = self.dial().await;
         assert_eq!(client.connect(connect).await, (0, false));
         client
+    }
+
+    /// Waits until `holds` of the figures.
+    pub async fn counted(&self, holds: impl Fn(&Metrics) -> bool) {
+        let wait = async {
+            while !holds(&self.metrics) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the figures never got there");
     }
 
     /// Waits until `holds` of the backend.

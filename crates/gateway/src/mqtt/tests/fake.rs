@@ -1,6 +1,8 @@
 //! A hub in memory: devices with keys, kept subscriptions, queues and twins; it can hold its answers back.
 
-use crate::backend::{Backend, BoxFuture, CallError, EventPage, From, HubView, SessionHandle};
+use crate::backend::{
+    Backend, BoxFuture, CallError, EventPage, From, HubView, Permit, SessionHandle, Standing,
+};
 use bytes::Bytes;
 use hub::command::*;
 use hub::decision::CloseReason;
@@ -47,6 +49,9 @@ pub struct Fake {
     pub state: Mutex<State>,
     /// False: telemetry and twin commands wait.
     pub open: watch::Sender<bool>,
+    pub standing: Mutex<Standing>,
+    /// Counts up whenever the lease lapsed; 0: none is held.
+    pub term: AtomicU64,
 }
 
 pub fn device(id: &str) -> DeviceId {
@@ -72,6 +77,8 @@ impl Fake {
             partition_count: 4,
             retention_days: 1,
             replication: Replication::Async,
+            partner_away: types::PartnerAway::Wait,
+            lag_max_ms: None,
             cloud_to_device: CloudToDevice::default(),
             policies: vec![policy("device", true), policy("service", false)],
             consumer_groups: vec!["$Default".into()],
@@ -81,6 +88,8 @@ impl Fake {
             settings,
             primary: region.clone(),
             epoch: Epoch(1),
+            divergences: Arc::default(),
+            divergences_until: Epoch(1),
         });
         let mut state = State::default();
         for id in ["d1", "d2", "disabled"] {
@@ -99,6 +108,8 @@ impl Fake {
             connections: AtomicU64::new(0),
             state: Mutex::new(state),
             open: watch::Sender::new(true),
+            standing: Mutex::new(Standing::Serving),
+            term: AtomicU64::new(1),
         })
     }
 
@@ -309,6 +320,32 @@ impl Backend for Fake {
 
     fn only_hub(&self) -> Option<Arc<HubView>> {
         Some(self.hub.clone())
+    }
+
+    fn standing(&self) -> Standing {
+        *self.standing.lock()
+    }
+
+    fn permit(&self, hub: HubId) -> Permit {
+        Permit {
+            hub,
+            epoch: self.hub.epoch,
+            here: true,
+            term: self.term.load(SeqCst),
+        }
+    }
+
+    fn may_answer(&self, permit: Permit) -> bool {
+        permit.term > 0 && self.permit(permit.hub) == permit
+    }
+
+    fn stale_call(
+        &self,
+        _: HubId,
+        _: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
+        panic!("devices get nothing stale: {command:?}")
     }
 
     fn call(

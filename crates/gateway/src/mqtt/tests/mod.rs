@@ -5,6 +5,7 @@ mod connect;
 mod edge;
 mod fake;
 mod golden;
+mod lease;
 mod legality;
 mod messages;
 mod twin;
