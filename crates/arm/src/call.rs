@@ -183,7 +183,9 @@ impl Call {
         };
         let text = format!("{}\n{given}\n{what}", self.by);
         let id = hex(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..16]);
+        let drill = || self.state.drills.get(&id).and_then(|drill| drill.ended);
         let ended = self.state.operations.get(&id).and_then(|op| op.ended);
+        let ended = ended.or_else(drill);
         let recent = |at| self.now.since(at) <= limits::MANAGEMENT_REPEAT_MS;
         match ended {
             Some(at) if !(repeat_finds_ended && recent(at)) => ids::operation_id(),

@@ -40,6 +40,7 @@ pub async fn start(call: Call) -> Outcome {
         excluded: catalogue
             .get(&hub.home)
             .is_some_and(|home| !home.manual_failover),
+        drill: None,
     };
     match call.submit(command).await {
         Ok(Answer::Operation(op)) => Ok(accepted(&call, hub, &op)),
@@ -67,7 +68,8 @@ fn accepted(call: &Call, hub: &Hub, op: &Operation) -> axum::response::Response 
 fn running_to<'a>(state: &'a State, hub: HubId, to: &RegionName) -> Option<&'a Operation> {
     let id = state.hub(hub)?.operation.as_ref()?;
     let op = state.operations.get(id)?;
-    (op.is_running() && op.switch()?.to == to).then_some(op)
+    let switch = op.switch()?;
+    (op.is_running() && !switch.forced && switch.to == to).then_some(op)
 }
 
 /// The region to fail over to, by its display name or its short name.

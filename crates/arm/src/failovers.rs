@@ -1,16 +1,18 @@
-//! Failovers as a resource of their own: history, steps, cancel, report, dry run (docs/formats/failovers-api.md).
+//! Failovers as a resource of their own: history, steps, cancel, report, dry runs (docs/formats/failovers-api.md).
 
 use crate::answer::{self, Outcome};
 use crate::call::{Call, unexpected};
+use crate::failover_body::body;
 use crate::failure::{Failure, shown};
+use crate::fields::Mistakes;
+use crate::{forced, reports};
 use axum::http::StatusCode;
+use control::checks::CheckReport;
 use control::iso::iso8601;
-use control::{Answer, Command, Hub, Operation, OperationStatus, StepName, policy};
+use control::{Answer, Command, Hub, Operation, policy};
 use serde_json::{Value, json};
 use std::time::Duration;
 use types::limits;
-
-const TYPE: &str = "Castling.Failover/failovers";
 
 /// The hub's failovers, the latest first, and whether the next one is allowed now.
 pub fn list(call: &Call) -> Outcome {
@@ -46,7 +48,7 @@ pub fn get(call: &Call) -> Outcome {
     answer::ok(&body(hub, op, true))
 }
 
-/// The report as it was written when the failover ended (docs/formats/report.md).
+/// The report as it was written when the failover ended (docs/formats/report.md); as a page for those who ask for HTML.
 pub fn report(call: &Call) -> Outcome {
     let (_, op) = find(call)?;
     if op.is_running() {
@@ -58,7 +60,7 @@ pub fn report(call: &Call) -> Outcome {
         return Err(Failure::conflict("FailoverRunning", message));
     }
     match &op.report {
-        Some(report) => answer::ok(report),
+        Some(report) => Ok(reports::answer(call, report)),
         None => Err(Failure::not_found(
             "ReportNotFound",
             format!("Failover '{}' ended without a report.", op.id),
@@ -78,17 +80,44 @@ pub async fn cancel(call: Call) -> Outcome {
     }
 }
 
-/// The dry run: what the first step of a failover would find now. Changes nothing.
+/// The dry run: what the first step of a failover would find now. Changes nothing. `{"forced": true}` asks about a forced one.
 pub async fn check(call: Call) -> Outcome {
     let hub = call.hub()?;
+    let wanted = call.json_or_empty()?;
+    let mut mistakes = Mistakes::default();
+    let forced = match &wanted["forced"] {
+        Value::Null => false,
+        Value::Bool(forced) => *forced,
+        _ => {
+            mistakes.add("forced", "true or false is expected");
+            false
+        }
+    };
+    let accept = forced::accept(&wanted, &mut mistakes);
+    if accept.is_some() && !forced {
+        mistakes.add("acceptLoss", "a planned failover loses nothing");
+    }
+    if !mistakes.0.is_empty() {
+        return Err(Failure::bad("InvalidProperties", mistakes.0.join("; ")).details(&mistakes.0));
+    }
+    let report = match forced {
+        true => forced::check(&call, hub, accept).await?,
+        false => planned_check(&call, hub).await?,
+    };
+    let mut body = serde_json::to_value(&report)
+        .map_err(|error| Failure::internal(format!("The checks cannot be written: {error}")))?;
+    let refusal = report.refusal().map(|refusal| Failure::from(refusal).code);
+    body["refusal"] = refusal.map(String::from).into();
+    answer::ok(&body)
+}
+
+async fn planned_check(call: &Call, hub: &Hub) -> Result<CheckReport, Failure> {
     let most = Duration::from_millis(limits::FAILOVER_CHECK_MS_MAX.unsigned_abs());
     let checked = tokio::time::timeout(most, call.api.backend.check(hub.id)).await;
     let report = checked.map_err(|_| {
         Failure::unavailable("The checks did not end in time; nothing has been changed.")
     })??;
-    let body = serde_json::to_value(&report)
-        .map_err(|error| Failure::internal(format!("The checks cannot be written: {error}")))?;
-    answer::ok(&body)
+    Ok(report)
 }
 
 fn find(call: &Call) -> Result<(&Hub, &Operation), Failure> {
@@ -107,83 +136,4 @@ fn find(call: &Call) -> Result<(&Hub, &Operation), Failure> {
         )
     })?;
     Ok((hub, op))
-}
-
-fn body(hub: &Hub, op: &Operation, whole: bool) -> Value {
-    let switch = op.switch();
-    let mut properties = json!({
-        "status": status(op.status),
-        "kind": if switch.is_some_and(|s| s.back) { "failback" } else { "failover" },
-        "from": switch.map(|s| s.from),
-        "to": switch.map(|s| s.to),
-        "epochBefore": switch.map(|s| s.epoch),
-        "epochAfter": switch.map(|s| if op.is_committed() { s.epoch.next() } else { s.epoch }),
-        "by": op.by,
-        "reason": op.reason,
-        "started": iso8601(op.started),
-        "ended": op.ended.map(iso8601),
-        "durationMs": op.ended.map(|ended| ended.since(op.started)),
-        "pauseMs": op.pause_ms(),
-        "committed": op.is_committed(),
-        "rollingBack": op.is_running() && op.is_rolling_back(),
-        "canCancel": op.can_cancel() && op.cancel.is_none() && !op.is_rolling_back(),
-        "cancelledBy": op.cancel,
-        "legalNext": op.legal_next(),
-        "error": op.error.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
-        "hasReport": op.report.is_some(),
-    });
-    if whole {
-        properties["steps"] = steps(op);
-        properties["report"] = op.report.clone().unwrap_or_default();
-    }
-    json!({
-        "id": format!("{}/providers/{TYPE}/{}", hub.path(), op.id),
-        "name": op.id,
-        "type": TYPE,
-        "properties": properties,
-    })
-}
-
-fn status(status: OperationStatus) -> &'static str {
-    match status {
-        OperationStatus::Running => "Running",
-        OperationStatus::Succeeded => "Succeeded",
-        OperationStatus::RolledBack => "RolledBack",
-        OperationStatus::Cancelled => "Cancelled",
-        OperationStatus::Failed => "Failed",
-    }
-}
-
-/// The seven planned steps in their order, also those that have not begun, then the roll-back if there is one.
-fn steps(op: &Operation) -> Value {
-    let planned = StepName::PLANNED.into_iter().enumerate();
-    let planned = planned.map(|(at, name)| step(op, Some(at + 1), name));
-    let back = op
-        .has_started(StepName::RollBack)
-        .then(|| step(op, None, StepName::RollBack));
-    planned.chain(back).collect()
-}
-
-fn step(op: &Operation, number: Option<usize>, name: StepName) -> Value {
-    let recorded = op.step(name);
-    let status = match recorded {
-        None if op.is_running() && !op.is_rolling_back() => "Pending",
-        None => "NotReached",
-        Some(step) if step.ended.is_some() => "Done",
-        // A step that began and never ended, of an operation that goes no further forward.
-        Some(_) if !op.is_running() || (op.is_rolling_back() && name != StepName::RollBack) => {
-            "Abandoned"
-        }
-        Some(_) => "Running",
-    };
-    let ended = recorded.and_then(|step| step.ended);
-    json!({
-        "number": number,
-        "name": name.name(),
-        "status": status,
-        "started": recorded.map(|step| iso8601(step.started)),
-        "ended": ended.map(iso8601),
-        "ms": recorded.zip(ended).map(|(step, ended)| ended.since(step.started)),
-        "detail": recorded.map(|step| step.detail.clone()),
-    })
 }

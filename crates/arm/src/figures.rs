@@ -1,6 +1,7 @@
 //! What a hub may have and what it has: SKUs, statistics, quotas, usages.
 
 use crate::answer::{self, Outcome};
+use crate::backend::DeviceFigures;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::hub_body::TYPE;
@@ -35,9 +36,9 @@ pub fn skus(call: &Call) -> Outcome {
 pub async fn stats(call: Call) -> Outcome {
     let figures = live(&call).await?;
     answer::ok(&json!({
-        "totalDeviceCount": figures.devices_total,
-        "enabledDeviceCount": figures.devices_enabled,
-        "disabledDeviceCount": figures.devices_disabled,
+        "totalDeviceCount": figures.total,
+        "enabledDeviceCount": figures.enabled,
+        "disabledDeviceCount": figures.disabled,
     }))
 }
 
@@ -48,15 +49,16 @@ pub async fn quotas(call: Call) -> Outcome {
         json!({ "name": "TotalMessages", "currentValue": null, "maxValue": null }),
         json!({
             "name": "TotalDeviceCount",
-            "currentValue": figures.devices_total,
+            "currentValue": figures.total,
             "maxValue": limits::DEVICES_PER_HUB_MAX,
         }),
     ])
 }
 
-async fn live(call: &Call) -> Result<crate::backend::HubFigures, Failure> {
+async fn live(call: &Call) -> Result<DeviceFigures, Failure> {
     let hub = call.hub()?;
-    hubs::figures(call, hub.id).await.ok_or_else(|| {
+    let figures = hubs::figures(call, hub.id).await;
+    figures.and_then(|figures| figures.devices).ok_or_else(|| {
         Failure::unavailable(format!(
             "The primary region '{}' of IotHub '{}' did not give its figures in time.",
             hub.primary, hub.name

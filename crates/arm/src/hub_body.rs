@@ -1,11 +1,12 @@
 //! A hub as clients see it: `IotHubDescription` (control-plane notes section 7).
 
-use crate::backend::HubFigures;
+use crate::backend::{HubFigures, PartitionLag};
 use crate::call::Call;
 use crate::durations;
+use control::iso::iso8601;
 use control::{Hub, HubState, etag_text};
 use serde_json::{Map, Value, json};
-use types::{RegionName, Replication};
+use types::{PartnerAway, RegionName, Replication};
 
 pub const TYPE: &str = "Microsoft.Devices/IotHubs";
 
@@ -50,7 +51,7 @@ pub fn body(call: &Call, hub: &Hub, shape: &Shape) -> Value {
     body["sku"] = sku(hub);
     body["identity"] = json!({ "type": "None" });
     if !accepted {
-        body["systemData"] = json!({ "createdAt": control::iso::iso8601(hub.created) });
+        body["systemData"] = json!({ "createdAt": iso8601(hub.created) });
     }
     body
 }
@@ -191,13 +192,55 @@ fn castling(hub: &Hub, shape: &Shape) -> Value {
     let mut own = json!({
         "epoch": hub.epoch,
         "replication": match hub.replication { Replication::Async => "async", Replication::Sync => "sync" },
+        "partnerAway": match hub.partner_away { PartnerAway::Wait => "wait", PartnerAway::Degrade => "degrade" },
+        "lagMaxSeconds": seconds(hub.lag_max_ms.unwrap_or(0)),
         "storedOnly": stored_only(&hub.stored_properties),
     });
     if let Shape::One(figures) = shape {
-        own["lagRecords"] = figures.as_ref().map(|f| f.lag_records).into();
-        own["lagMs"] = figures.as_ref().map(|f| f.lag_ms).into();
+        let figures = figures.as_ref();
+        own["lagRecords"] = figures.map(HubFigures::lag_records).into();
+        own["lagMs"] = figures.map(HubFigures::lag_ms).into();
+        own["lag"] = figures.map_or(Value::Null, lag);
+        own["partnerConnected"] = figures.map(|f| f.partner_connected).into();
+        own["degraded"] = figures.map(|f| f.degraded).into();
+        own["lease"] = figures.map_or(
+            Value::Null,
+            |f| json!({ "held": f.lease.held, "leftMs": f.lease.left_ms }),
+        );
+        own["oldPrimary"] = old_primary(hub);
     }
     own
+}
+
+/// Whole seconds as a whole number, others with their fraction.
+fn seconds(millis: u32) -> Value {
+    match millis % 1000 {
+        0 => (millis / 1000).into(),
+        _ => (f64::from(millis) / 1000.0).into(),
+    }
+}
+
+/// The region that the last forced failover left, until another failover: whether it is back, and since when it is away, or back.
+fn old_primary(hub: &Hub) -> Value {
+    let parted = hub.away().or_else(|| {
+        let last = hub.divergences.last();
+        last.filter(|parted| parted.epoch == hub.epoch)
+    });
+    let Some(parted) = parted else {
+        return Value::Null;
+    };
+    let back = parted.returned.as_ref();
+    json!({
+        "region": parted.from,
+        "returned": back.is_some(),
+        "since": iso8601(back.map_or(parted.at, |back| back.at)),
+        "failover": parted.operation,
+    })
+}
+
+fn lag(figures: &HubFigures) -> Value {
+    let of = |lag: &PartitionLag| json!({ "partition": lag.partition, "records": lag.records, "ms": lag.ms });
+    figures.partitions.iter().map(of).collect()
 }
 
 /// Names of stored settings that ask for something; `comments` asks for nothing.

@@ -8,7 +8,7 @@ use crate::{ids, locations, policies};
 use control::command::HubSpec;
 use control::{Answer, Command, Hub, RefusalCode, Request, State};
 use serde_json::{Map, Value};
-use types::{CloudToDevice, HubName, Policy, Replication};
+use types::{CloudToDevice, HubName, PartnerAway, Policy, Replication, limits};
 
 /// Reads the body of a hub's PUT as a whole.
 ///
@@ -38,6 +38,8 @@ pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure
         partition_count: None,
         retention_days: None,
         replication: None,
+        partner_away: None,
+        lag_max_ms: None,
         cloud_to_device: None,
         policies: None,
         default_policies: policies::defaults()?,
@@ -50,7 +52,7 @@ pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure
     events(properties, &mut spec, &mut mistakes);
     cloud_to_device(properties, existing, &mut spec, &mut mistakes);
     spec.policies = authorization(properties, &mut mistakes)?;
-    spec.replication = replication(properties, &mut mistakes);
+    castling(properties, &mut spec, &mut mistakes);
     spec.stored_properties = Value::Object(stored(properties, &mut mistakes));
     match location {
         Ok(_) if mistakes.0.is_empty() => Ok(spec),
@@ -284,20 +286,62 @@ fn policy(item: &Value, path: &str, mistakes: &mut Mistakes) -> Result<Option<Po
     }
 }
 
-fn replication(
-    properties: Option<&Map<String, Value>>,
-    mistakes: &mut Mistakes,
-) -> Option<Replication> {
-    let own = properties.and_then(|properties| field(properties, "castling"))?;
-    let Value::Object(own) = own else {
-        mistakes.add("castling", "an object is expected");
-        return None;
+/// What the public service has no field for; what is not named stays as it is.
+fn castling(properties: Option<&Map<String, Value>>, spec: &mut HubSpec, mistakes: &mut Mistakes) {
+    let Some(own) = properties.and_then(|properties| field(properties, "castling")) else {
+        return;
     };
-    match field(own, "replication")? {
-        Value::String(text) if text.eq_ignore_ascii_case("async") => Some(Replication::Async),
-        Value::String(text) if text.eq_ignore_ascii_case("sync") => Some(Replication::Sync),
+    let Value::Object(own) = own else {
+        return mistakes.add("castling", "an object is expected");
+    };
+    let replications = [("async", Replication::Async), ("sync", Replication::Sync)];
+    spec.replication = word(own, "replication", replications, mistakes);
+    let away = [
+        ("wait", PartnerAway::Wait),
+        ("degrade", PartnerAway::Degrade),
+    ];
+    spec.partner_away = word(own, "partnerAway", away, mistakes);
+    spec.lag_max_ms = lag_max_ms(own, mistakes);
+}
+
+/// One of two words, in any case.
+fn word<T>(
+    fields: &Map<String, Value>,
+    name: &str,
+    words: [(&str, T); 2],
+    mistakes: &mut Mistakes,
+) -> Option<T> {
+    let value = field(fields, name)?;
+    let text = value.as_str().unwrap_or_default();
+    let [(first, _), (second, _)] = &words;
+    let why = format!("it must be '{first}' or '{second}'");
+    let found = words
+        .into_iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text));
+    if found.is_none() {
+        mistakes.add(&format!("castling.{name}"), why);
+    }
+    found.map(|(_, meaning)| meaning)
+}
+
+/// Seconds, also fractions of them, as milliseconds; 0: no bound.
+fn lag_max_ms(fields: &Map<String, Value>, mistakes: &mut Mistakes) -> Option<u32> {
+    let value = field(fields, "lagMaxSeconds")?;
+    let millis = value.as_f64().map(|seconds| (seconds * 1000.0).round());
+    let bounds = f64::from(limits::LAG_MAX_MS_MIN)..=f64::from(limits::LAG_MAX_MS_MAX);
+    match millis {
+        // In range, so nothing is cut off.
+        Some(millis) if millis == 0.0 || bounds.contains(&millis) => Some(millis as u32),
         _ => {
-            mistakes.add("castling.replication", "it must be 'async' or 'sync'");
+            mistakes.add(
+                "castling.lagMaxSeconds",
+                format!(
+                    "{} is neither 0 (no bound) nor a number of seconds from {} to {}",
+                    shown(&value.to_string()),
+                    f64::from(limits::LAG_MAX_MS_MIN) / 1000.0,
+                    f64::from(limits::LAG_MAX_MS_MAX) / 1000.0,
+                ),
+            );
             None
         }
     }

@@ -165,6 +165,8 @@ fn as_it_is(hub: &Hub) -> HubSpec {
         partition_count: None,
         retention_days: None,
         replication: None,
+        partner_away: None,
+        lag_max_ms: None,
         cloud_to_device: None,
         policies: None,
         default_policies: Vec::new(),

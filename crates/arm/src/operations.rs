@@ -72,7 +72,9 @@ fn hints(call: &Call, op: &Operation) -> String {
         OperationKind::UpdateHub => ("update", String::new()),
         OperationKind::DeleteHub => ("delete", String::new()),
         OperationKind::DeleteGroup => ("deletegroup", String::new()),
-        OperationKind::Failover { to, .. } => ("failover", format!("&to={to}")),
+        OperationKind::Failover { to, .. } | OperationKind::Forced { to, .. } => {
+            ("failover", format!("&to={to}"))
+        }
     };
     format!("api-version={version}&kind={kind}&target={target}{to}")
 }

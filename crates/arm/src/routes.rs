@@ -7,8 +7,8 @@ use crate::backend::BoxFuture;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::{
-    check_name, consumer_groups, failover, failovers, figures, groups, hubs, identity, metadata,
-    operations, policies, providers, resources, subscriptions,
+    check_name, consumer_groups, drills, failover, failovers, figures, forced, groups, hubs,
+    identity, metadata, operations, policies, providers, resources, salvage, subscriptions,
 };
 use wire::percent;
 
@@ -244,7 +244,16 @@ pub static ROUTES: &[Route] = &[
     read("GET", hub!("/providers/Castling.Failover/failovers/{failover}"), "Castling.Failover/failovers/read", failovers::get),
     read("GET", hub!("/providers/Castling.Failover/failovers/{failover}/report"), "Castling.Failover/failovers/report/read", failovers::report),
     act("POST", hub!("/providers/Castling.Failover/failovers/{failover}/cancel"), "Castling.Failover/failovers/cancel/action", |call| Box::pin(failovers::cancel(call))),
+    act("POST", hub!("/providers/Castling.Failover/failovers"), "Castling.Failover/failovers/force/action", |call| Box::pin(forced::start(call))),
     act("POST", hub!("/providers/Castling.Failover/check"), "Castling.Failover/check/action", |call| Box::pin(failovers::check(call))),
+    act("GET", hub!("/providers/Castling.Failover/salvage"), "Castling.Failover/salvage/read", |call| Box::pin(salvage::list(call))),
+    act("GET", hub!("/providers/Castling.Failover/salvage/{salvage}"), "Castling.Failover/salvage/read", |call| Box::pin(salvage::get(call))),
+    act("POST", hub!("/providers/Castling.Failover/salvage/{salvage}/replay"), "Castling.Failover/salvage/replay/action", |call| Box::pin(salvage::replay(call))),
+    act("DELETE", hub!("/providers/Castling.Failover/salvage/{salvage}"), "Castling.Failover/salvage/delete", |call| Box::pin(salvage::discard(call))),
+    act("POST", hub!("/providers/Castling.Failover/drills"), "Castling.Failover/drills/write", |call| Box::pin(drills::start(call))),
+    read("GET", hub!("/providers/Castling.Failover/drills"), "Castling.Failover/drills/read", drills::list),
+    read("GET", hub!("/providers/Castling.Failover/drills/{drill}"), "Castling.Failover/drills/read", drills::get),
+    read("GET", hub!("/providers/Castling.Failover/drills/{drill}/report"), "Castling.Failover/drills/report/read", drills::report),
     // What the real service has beyond this.
     missing("GET", hub!("/jobs"), "IotHubResource_ListJobs"),
     missing("GET", hub!("/jobs/{job}"), "IotHubResource_GetJob"),

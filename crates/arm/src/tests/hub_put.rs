@@ -23,7 +23,8 @@ async fn every_mistake_is_named_at_once() {
         properties["cloudToDevice"]["defaultTtlAsIso8601"] = json!("1 hour");
         properties["cloudToDevice"]["maxDeliveryCount"] = json!(101);
         properties["authorizationPolicies"] = json!([{ "rights": "Root" }, 5]);
-        properties["castling"] = json!({ "replication": "maybe" });
+        properties["castling"] =
+            json!({ "replication": "maybe", "partnerAway": 1, "lagMaxSeconds": 0.05 });
         properties["enableFileUploadNotifications"] = json!("yes");
         body["identity"] = json!({ "type": "SystemAssigned" });
     });
@@ -41,6 +42,8 @@ async fn every_mistake_is_named_at_once() {
         "authorizationPolicies[0].rights: 'Root'",
         "authorizationPolicies[1]: an object",
         "castling.replication",
+        "castling.partnerAway: it must be 'wait' or 'degrade'",
+        "castling.lagMaxSeconds: 0.05 is neither 0 (no bound) nor a number of seconds from 0.1 to 3600",
         "enableFileUploadNotifications: true or false",
         "identity.type",
     ] {
@@ -48,7 +51,7 @@ async fn every_mistake_is_named_at_once() {
     }
     assert_eq!(
         reply.json()["error"]["details"].as_array().unwrap().len(),
-        14,
+        16,
         "{}",
         reply.text
     );
@@ -234,4 +237,54 @@ async fn bodies_are_read_whatever_their_content_type_and_bounded() {
         )
         .await
         .is(201);
+}
+
+#[tokio::test]
+async fn what_a_hub_promises_across_its_regions_is_set_kept_and_taken_back() {
+    let world = World::with_hub().await;
+    let put = async |castling: Value| {
+        let body = wanted(|body| body["properties"]["castling"] = castling);
+        world.put(HUB, &body).await.is(200);
+        let own = world.get(HUB).await.json()["properties"]["castling"].clone();
+        (
+            own["replication"].clone(),
+            own["partnerAway"].clone(),
+            own["lagMaxSeconds"].clone(),
+        )
+    };
+    let all = json!({ "replication": "sync", "partnerAway": "Degrade", "lagMaxSeconds": 2.5 });
+    assert_eq!(
+        put(all).await,
+        (json!("sync"), json!("degrade"), json!(2.5))
+    );
+    assert_eq!(
+        world.fake.state().hub_named("hub-one").unwrap().lag_max_ms,
+        Some(2_500)
+    );
+    // What is not named stays.
+    assert_eq!(
+        put(json!({})).await,
+        (json!("sync"), json!("degrade"), json!(2.5))
+    );
+    let back = json!({ "replication": "async", "partnerAway": "wait", "lagMaxSeconds": 0 });
+    assert_eq!(put(back).await, (json!("async"), json!("wait"), json!(0)));
+    assert_eq!(
+        world.fake.state().hub_named("hub-one").unwrap().lag_max_ms,
+        None
+    );
+    assert_eq!(put(json!({ "lagMaxSeconds": 3600 })).await.2, json!(3600));
+    for bad in [
+        json!(-1),
+        json!(0.09),
+        json!(3600.001),
+        json!("2s"),
+        json!(1e300),
+        json!(true),
+    ] {
+        let body = wanted(|body| body["properties"]["castling"] = json!({ "lagMaxSeconds": bad }));
+        world
+            .put(HUB, &body)
+            .await
+            .refused(400, "InvalidProperties", "castling.lagMaxSeconds");
+    }
 }

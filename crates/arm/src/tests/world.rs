@@ -1,17 +1,20 @@
 //! A region for tests: the real state machine behind a fake backend, and a client.
 
-use crate::backend::{Backend, BoxFuture, ControlUnavailable, HubFigures};
+use crate::backend::{
+    Backend, BoxFuture, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures, PartitionLag,
+    Replayed, SalvageError, SalvagePage, Salvages,
+};
 use crate::tokens::{Grant, TokenAuthority};
 use crate::{Api, handle};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode};
 use control::checks::{CheckReport, CheckResult, Verdict};
 use control::model::{Deployment, FailoverPolicy, Principal, Subscription};
-use control::{Answer, Command, Request, State, StepName};
+use control::{AcceptedLoss, Answer, Command, LossEstimate, Request, State, StepName};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use types::regions::Catalogue;
-use types::{HubId, RegionName, UnixMillis};
+use types::{HubId, PartitionId, RegionName, UnixMillis};
 
 pub const SUB: &str = "33333333-3333-3333-3333-333333333333";
 pub const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -33,6 +36,16 @@ pub struct Fake {
     pub broken: Mutex<Option<ControlUnavailable>>,
     pub figures: Mutex<Option<HubFigures>>,
     pub submitted: Mutex<Vec<Command>>,
+    /// What a forced check finds lost, and whether the primary is well.
+    pub loss: Mutex<Option<LossEstimate>>,
+    pub primary_is_well: Mutex<bool>,
+    /// So many forced checks find no leader.
+    pub leaderless: Mutex<u32>,
+    /// Segments with all that is in them, and how many of their events were replayed.
+    pub segments: Mutex<Vec<(SalvagePage, u64)>>,
+    pub silent: Mutex<Vec<RegionName>>,
+    /// What the next use of a segment gives instead.
+    pub salvage_error: Mutex<Option<SalvageError>>,
     region: RegionName,
     catalogue: Catalogue,
 }
@@ -110,8 +123,146 @@ impl Backend for Fake {
                 expected_loss_records: 0,
                 lag_records: Some(0),
                 lag_ms: Some(0),
+                forced: false,
+                loss: None,
                 earliest: None,
             })
+        })
+    }
+
+    fn check_forced(
+        &self,
+        hub: HubId,
+        accept: Option<AcceptedLoss>,
+    ) -> BoxFuture<'_, Result<CheckReport, ControlUnavailable>> {
+        Box::pin(async move {
+            if let Some(error) = self.broken.lock().unwrap().clone() {
+                return Err(error);
+            }
+            let state = self.state();
+            let hub = state.hub(hub).unwrap();
+            let loss = self.loss.lock().unwrap().clone();
+            let check = |number, name: &str, verdict, detail: String| CheckResult {
+                number,
+                name: name.into(),
+                verdict,
+                detail,
+            };
+            let well = *self.primary_is_well.lock().unwrap();
+            let lost = match well {
+                true => check(7, "primary-lost", Verdict::Fail, "it is healthy".into()),
+                false => check(7, "primary-lost", Verdict::Pass, "no answer".into()),
+            };
+            let reachable = match &loss {
+                Some(_) => check(8, "secondary-reachable", Verdict::Pass, "it is".into()),
+                None => check(8, "secondary-reachable", Verdict::Fail, "no answer".into()),
+            };
+            let covered = match (&accept, &loss) {
+                (Some(accept), Some(loss)) => accept.covers(loss),
+                _ => Ok(()),
+            };
+            let accepted = match covered {
+                Ok(()) => check(17, "loss-accepted", Verdict::Pass, "it is".into()),
+                Err(why) => check(17, "loss-accepted", Verdict::Fail, why),
+            };
+            let mut leaderless = self.leaderless.lock().unwrap();
+            let leader = match *leaderless {
+                0 => check(5, "control-leader", Verdict::Pass, "it has one".into()),
+                _ => check(5, "control-leader", Verdict::Fail, "nobody leads".into()),
+            };
+            *leaderless = leaderless.saturating_sub(1);
+            let results = vec![leader, lost, reachable, accepted];
+            Ok(CheckReport {
+                ready: results.iter().all(|one| one.verdict != Verdict::Fail),
+                from: hub.primary.clone(),
+                to: hub.secondary().unwrap_or(&hub.primary).clone(),
+                at: self.now(),
+                results,
+                expected_pause_ms: Some(5_100),
+                expected_loss_records: loss.as_ref().map_or(0, |loss| loss.records),
+                lag_records: None,
+                lag_ms: None,
+                forced: true,
+                loss,
+                earliest: None,
+            })
+        })
+    }
+
+    fn salvages(&self, _hub: HubId) -> BoxFuture<'_, Salvages> {
+        Box::pin(async move {
+            let segments = self.segments.lock().unwrap();
+            Salvages {
+                found: segments
+                    .iter()
+                    .map(|(page, _)| page.salvage.clone())
+                    .collect(),
+                silent: self.silent.lock().unwrap().clone(),
+            }
+        })
+    }
+
+    /// Two changes a page.
+    fn salvage(
+        &self,
+        _hub: HubId,
+        id: String,
+        from: Option<String>,
+    ) -> BoxFuture<'_, Result<SalvagePage, SalvageError>> {
+        Box::pin(async move {
+            if let Some(error) = self.salvage_error.lock().unwrap().clone() {
+                return Err(error);
+            }
+            let segments = self.segments.lock().unwrap();
+            let (whole, _) = segments
+                .iter()
+                .find(|(page, _)| page.salvage.id == id)
+                .ok_or(SalvageError::NotFound)?;
+            let from: usize = from.map_or(0, |from| from.parse().unwrap());
+            let end = (from + 2).min(whole.changes.len());
+            Ok(SalvagePage {
+                salvage: whole.salvage.clone(),
+                changes: whole.changes[from..end].to_vec(),
+                events: if from == 0 {
+                    whole.events.clone()
+                } else {
+                    Vec::new()
+                },
+                next: (end < whole.changes.len()).then(|| end.to_string()),
+            })
+        })
+    }
+
+    fn replay(&self, _hub: HubId, id: String) -> BoxFuture<'_, Result<Replayed, SalvageError>> {
+        Box::pin(async move {
+            if let Some(error) = self.salvage_error.lock().unwrap().clone() {
+                return Err(error);
+            }
+            let mut segments = self.segments.lock().unwrap();
+            let (page, replayed) = segments
+                .iter_mut()
+                .find(|(page, _)| page.salvage.id == id)
+                .ok_or(SalvageError::NotFound)?;
+            let before = std::mem::replace(replayed, page.salvage.events);
+            Ok(Replayed {
+                appended: page.salvage.events - before,
+                skipped: before,
+            })
+        })
+    }
+
+    fn discard(&self, _hub: HubId, id: String) -> BoxFuture<'_, Result<(), SalvageError>> {
+        Box::pin(async move {
+            if let Some(error) = self.salvage_error.lock().unwrap().clone() {
+                return Err(error);
+            }
+            let mut segments = self.segments.lock().unwrap();
+            let before = segments.len();
+            segments.retain(|(page, _)| page.salvage.id != id);
+            match segments.len() < before {
+                true => Ok(()),
+                false => Err(SalvageError::NotFound),
+            }
         })
     }
 
@@ -190,15 +341,38 @@ impl World {
             now: Mutex::new(START),
             broken: Mutex::default(),
             figures: Mutex::new(Some(HubFigures {
-                devices_total: 5,
-                devices_enabled: 4,
-                devices_disabled: 1,
-                devices_connected: 3,
-                lag_records: 7,
-                lag_ms: 12,
+                devices: Some(DeviceFigures {
+                    total: 5,
+                    enabled: 4,
+                    disabled: 1,
+                    connected: 3,
+                }),
+                partitions: vec![
+                    PartitionLag {
+                        partition: PartitionId(0),
+                        records: 7,
+                        ms: 12,
+                    },
+                    PartitionLag {
+                        partition: PartitionId(1),
+                        records: 0,
+                        ms: 0,
+                    },
+                ],
                 partner_connected: true,
+                degraded: false,
+                lease: LeaseFigures {
+                    held: true,
+                    left_ms: 4_700,
+                },
             })),
             submitted: Mutex::default(),
+            loss: Mutex::default(),
+            primary_is_well: Mutex::new(false),
+            leaderless: Mutex::new(0),
+            segments: Mutex::default(),
+            silent: Mutex::default(),
+            salvage_error: Mutex::default(),
             region: region("westus2"),
             catalogue: Catalogue::builtin(),
         });
@@ -380,7 +554,11 @@ impl World {
             assert!(matches!(self.fake.apply(started), Answer::Operation(_)));
             self.advance(10);
             let ended = match step {
-                StepName::Commit => Command::CommitFailover { operation, detail },
+                StepName::Commit => Command::CommitFailover {
+                    operation,
+                    detail,
+                    caught_up: None,
+                },
                 _ => Command::StepEnded {
                     operation,
                     step,

@@ -8,32 +8,47 @@ use std::io::{BufRead, IsTerminal, Write};
 /// # Errors
 /// [`Failure::Usage`] when the names differ or nobody can be asked.
 pub fn confirm(name: &str, yes: Option<&str>, question: &str) -> Result<(), Failure> {
+    repeat("the hub's name", name, yes, question)
+}
+
+/// As [`confirm`], for something else that has a name; `what` says what is to be typed.
+pub fn repeat(what: &str, name: &str, yes: Option<&str>, question: &str) -> Result<(), Failure> {
     if let Some(given) = yes {
-        return check(name, given);
+        return check(what, name, given);
     }
-    if !std::io::stdin().is_terminal() {
+    if !can_ask() {
         return Err(Failure::Usage(format!(
             "nobody can be asked here: confirm with --yes {name}"
         )));
     }
-    let mut ask = std::io::stderr();
-    let asked =
-        write!(ask, "{question}\nType the hub's name to go on: ").and_then(|()| ask.flush());
+    let typed = ask(&format!("{question}\nType {what} to go on: "))?;
+    check(what, name, &typed)
+}
+
+/// Whether there is a person to ask.
+pub fn can_ask() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// What a person types after `prompt`, which goes to standard error.
+pub fn ask(prompt: &str) -> Result<String, Failure> {
+    let mut out = std::io::stderr();
+    let asked = write!(out, "{prompt}").and_then(|()| out.flush());
     asked.map_err(Failure::failed)?;
     let mut line = String::new();
     std::io::stdin()
         .lock()
         .read_line(&mut line)
         .map_err(Failure::failed)?;
-    check(name, line.trim())
+    Ok(line.trim().to_owned())
 }
 
-fn check(name: &str, given: &str) -> Result<(), Failure> {
+fn check(what: &str, name: &str, given: &str) -> Result<(), Failure> {
     if given.eq_ignore_ascii_case(name) {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "`{given}` is not the hub's name `{name}`; nothing was done"
+        "`{given}` is not {what}, `{name}`; nothing was done"
     )))
 }
 

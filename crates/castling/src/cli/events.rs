@@ -5,8 +5,8 @@
 
 use super::Context;
 use super::failure::Failure;
-use super::http::Trouble;
-use super::json::{at, items};
+use super::http::{Answer, Trouble};
+use super::json::{at, items, text};
 use super::out::written;
 use super::service::{Service, nothing_was_done, refusal};
 use super::stop;
@@ -36,7 +36,8 @@ pub enum Events {
   castling events tail my-hub --consumer-group reports | jq .body
   castling events tail my-hub --from 2026-11-23T03:20:00Z --partition 0
 
-It goes on across failovers and restarts by itself. With --consumer-group, its position is stored after printing (every second at most): started again, it goes on where it stopped; after a crash the last second may be printed again.
+It goes on across failovers and restarts by itself. After a forced failover that lost events already printed, it says where it goes on
+(on standard error), and the sequence numbers after that are used again. With --consumer-group, its position is stored after printing (every second at most): started again, it goes on where it stopped; after a crash the last second may be printed again.
 
 `body` is a text; when `bodyEncoding` is base64, the bytes were no text.")]
     Tail(Tail),
@@ -105,18 +106,41 @@ pub fn run(command: &Events, context: &Context) -> Result<(), Failure> {
     })
 }
 
-/// Partitions to read, each with the sequence number that its next event will have.
-fn partition_ends(service: &Service<'_>, only: Option<u16>) -> Result<BTreeMap<u16, u64>, Failure> {
+/// Where a reading begins, and the epoch in which that was read, if it is known: after a forced failover the hub needs it to
+/// put a reader back that had read too far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Start {
+    from: String,
+    epoch: Option<u64>,
+}
+
+impl From<Position> for Start {
+    fn from(position: Position) -> Start {
+        Start {
+            from: position.next.to_string(),
+            epoch: Some(position.epoch),
+        }
+    }
+}
+
+/// Partitions to read, each with the position that its next event will have.
+fn partition_ends(
+    service: &Service<'_>,
+    only: Option<u16>,
+) -> Result<BTreeMap<u16, Position>, Failure> {
     let known = service
         .call(Method::GET, "/messages/events/partitions", &[], None)?
         .json()?;
     let end = |partition: &Value| {
         Some((
             at(partition, "partition")?.as_u64()?.try_into().ok()?,
-            at(partition, "nextSequenceNumber")?.as_u64()?,
+            Position {
+                next: at(partition, "nextSequenceNumber")?.as_u64()?,
+                epoch: at(partition, "epoch")?.as_u64()?,
+            },
         ))
     };
-    let mut ends: BTreeMap<u16, u64> = items(&known, "").iter().filter_map(end).collect();
+    let mut ends: BTreeMap<u16, Position> = items(&known, "").iter().filter_map(end).collect();
     let count = ends.len();
     ends.retain(|partition, _| only.is_none_or(|only| only == *partition));
     if ends.is_empty() {
@@ -133,8 +157,8 @@ fn partition_ends(service: &Service<'_>, only: Option<u16>) -> Result<BTreeMap<u
 fn starts(
     service: &Service<'_>,
     tail: &Tail,
-    ends: &BTreeMap<u16, u64>,
-) -> Result<Vec<(u16, String)>, Failure> {
+    ends: &BTreeMap<u16, Position>,
+) -> Result<Vec<(u16, Start)>, Failure> {
     let otherwise = tail
         .from
         .as_deref()
@@ -146,24 +170,31 @@ fn starts(
     let mut starts = Vec::new();
     for (&partition, end) in ends {
         let stored = match &tail.consumer_group {
-            Some(group) => at(
-                &service
-                    .call(Method::GET, &offset_path(group, partition), &[], None)?
-                    .json()?,
-                "next",
-            )
-            .and_then(Value::as_u64),
+            Some(group) => {
+                let path = offset_path(group, partition);
+                position(&service.call(Method::GET, &path, &[], None)?.json()?)
+            }
             None => None,
         };
         // "latest" means now, also when the first read must be tried again later.
-        let otherwise = if otherwise.eq_ignore_ascii_case("latest") {
-            end.to_string()
-        } else {
-            otherwise.to_owned()
+        let otherwise = match otherwise.eq_ignore_ascii_case("latest") {
+            true => Start::from(*end),
+            false => Start {
+                from: otherwise.to_owned(),
+                epoch: None,
+            },
         };
-        starts.push((partition, stored.map_or(otherwise, |next| next.to_string())));
+        starts.push((partition, stored.map_or(otherwise, Start::from)));
     }
     Ok(starts)
+}
+
+/// The position that a page or a stored offset names.
+fn position(document: &Value) -> Option<Position> {
+    Some(Position {
+        next: at(document, "next")?.as_u64()?,
+        epoch: at(document, "epoch")?.as_u64()?,
+    })
 }
 
 fn offset_path(group: &str, partition: u16) -> String {
@@ -177,20 +208,17 @@ fn offset_path(group: &str, partition: u16) -> String {
 fn read(
     service: &Service<'_>,
     partition: u16,
-    start: String,
+    start: Start,
     wait_ms: u64,
     sender: &SyncSender<Told>,
 ) {
     let mut from = start;
     loop {
-        let path = format!(
-            "/messages/events/partitions/{partition}?from={}&max={PAGE_EVENTS}&wait={wait_ms}",
-            wire::percent::encode(&from)
-        );
+        let path = page_path(partition, &from, wait_ms);
         let told = match next_page(service, &path) {
             Ok(page) => {
-                match at(&page, "next").and_then(Value::as_u64) {
-                    Some(next) => from = next.to_string(),
+                match position(&page) {
+                    Some(next) => from = next.into(),
                     None => {
                         return drop(sender.send(Told::End(Failure::Failed(
                             "a page of events without its next position".into(),
@@ -211,6 +239,16 @@ fn read(
             std::thread::sleep(RETRY);
         }
     }
+}
+
+fn page_path(partition: u16, start: &Start, wait_ms: u64) -> String {
+    let from = wire::percent::encode(&start.from);
+    let epoch = start
+        .epoch
+        .map_or_else(String::new, |epoch| format!("&epoch={epoch}"));
+    format!(
+        "/messages/events/partitions/{partition}?from={from}{epoch}&max={PAGE_EVENTS}&wait={wait_ms}"
+    )
 }
 
 /// A page; else why to try again (`Ok`) or why not (`Err`).
@@ -288,9 +326,6 @@ impl<'a> Printer<'a> {
 
     fn print(&mut self, partition: u16, page: &Value) -> Result<(), Failure> {
         let events = items(page, "events");
-        let epoch = at(page, "epoch")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
         self.at_end.insert(partition, events.is_empty());
         if self.troubled {
             self.troubled = false;
@@ -299,13 +334,16 @@ impl<'a> Printer<'a> {
         if !events.is_empty() {
             self.last_event = Instant::now();
         }
+        if let Some(line) = rewound(partition, page) {
+            eprintln!("{}", super::out::printable(&line));
+        }
         let mut lines = BufWriter::new(std::io::stdout().lock());
         for event in events {
             written(writeln!(lines, "{event}"))?;
         }
         written(lines.flush())?;
-        if let Some(next) = at(page, "next").and_then(Value::as_u64) {
-            self.printed.insert(partition, Position { next, epoch });
+        if let Some(next) = position(page) {
+            self.printed.insert(partition, next);
         }
         Ok(())
     }
@@ -336,13 +374,20 @@ impl<'a> Printer<'a> {
         };
         for (partition, position) in self.unstored() {
             let (path, body) = (offset_path(group, partition), offset_body(position));
-            self.service.call(
+            let answer = self.service.call_any(
                 Method::PUT,
                 &path,
                 &[("content-type", "application/json".to_owned())],
                 Some(&body),
             )?;
-            self.stored.insert(partition, position);
+            match answer.is_success() {
+                true => drop(self.stored.insert(partition, position)),
+                false if is_diverged(&answer) => eprintln!(
+                    "partition {partition}: the position {} is not stored: a forced failover lost what was read there",
+                    position.next
+                ),
+                false => return Err(refusal(&answer)),
+            }
         }
         Ok(())
     }
@@ -362,12 +407,30 @@ impl<'a> Printer<'a> {
             ) {
                 Ok(answer) if answer.is_success() => drop(self.stored.insert(partition, position)),
                 Ok(answer) if nothing_was_done(&answer) || answer.status >= 500 => return Ok(()),
+                // The reader is put back with its next page, and that position is stored then.
+                Ok(answer) if is_diverged(&answer) => {}
                 Ok(answer) => return Err(refusal(&answer)),
                 Err(_) => return Ok(()),
             }
         }
         Ok(())
     }
+}
+
+/// What a page says of a reader that had read past the point where a forced failover left its partition.
+fn rewound(partition: u16, page: &Value) -> Option<String> {
+    let back = at(page, "rewound").filter(|back| back.is_object())?;
+    Some(format!(
+        "partition {partition}: put back from {} to {}: a forced failover began epoch {} there, and what was read beyond is lost or salvaged",
+        text(back, "from"),
+        text(back, "to"),
+        text(back, "epoch")
+    ))
+}
+
+/// The position lies in what a forced failover lost.
+fn is_diverged(answer: &Answer) -> bool {
+    answer.header("iothub-errorcode") == Some("ConsumerOffsetDiverged")
 }
 
 fn offset_body(position: Position) -> Vec<u8> {
@@ -407,6 +470,39 @@ mod tests {
             offset_path("$Default", 3),
             "/messages/events/consumerGroups/%24Default/partitions/3/offset"
         );
+    }
+
+    #[test]
+    fn a_reader_goes_on_in_the_epoch_in_which_it_read() {
+        let next = position(&json!({"next": 7, "epoch": 2, "events": []})).unwrap();
+        assert_eq!(
+            page_path(3, &next.into(), 100),
+            "/messages/events/partitions/3?from=7&epoch=2&max=500&wait=100"
+        );
+        let word = Start {
+            from: "2026-11-23T03:20:00Z".into(),
+            epoch: None,
+        };
+        assert_eq!(
+            page_path(0, &word, 1),
+            "/messages/events/partitions/0?from=2026-11-23T03%3A20%3A00Z&max=500&wait=1"
+        );
+        assert_eq!(position(&json!({"next": null})), None);
+    }
+
+    #[test]
+    fn a_reader_that_is_put_back_is_told_so() {
+        let page =
+            json!({"events": [], "next": 90, "rewound": {"from": 120, "to": 90, "epoch": 3}});
+        let line = rewound(2, &page).unwrap();
+        assert!(
+            line.starts_with(
+                "partition 2: put back from 120 to 90: a forced failover began epoch 3"
+            ),
+            "{line}"
+        );
+        assert_eq!(rewound(2, &json!({"rewound": null})), None);
+        assert_eq!(rewound(2, &json!({})), None);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! `castling hub failover …`: what an operator does to swap a hub's regions.
 
-use super::Context;
 use super::confirm::confirm;
+use super::drill;
+use super::failover_forced::{self as forced, Accepted, Wanted};
 use super::failover_view::{self as view, Entry};
 use super::failure::{Failure, Refused};
 use super::json::{at, items, text};
 use super::management::{HubResource, Management};
 use super::out::spinner;
+use super::{Context, page, report_view};
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use ureq::http::Method;
 
@@ -19,15 +22,29 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Subcommand)]
 pub enum Failover {
     /// Say whether a failover would begin now, and what it would cost; changes nothing (exit code 3 if not ready)
-    #[command(after_help = "Example:\n  castling hub failover check my-hub")]
-    Check { name: String },
-    /// Make the secondary region the primary; both must be healthy, nothing is lost
+    #[command(after_help = "Examples:
+  castling hub failover check my-hub
+  castling hub failover check my-hub --forced                     what a forced one would lose
+  castling hub failover check my-hub --forced --accept-loss 2s    and whether that much is enough")]
+    Check {
+        name: String,
+        /// Ask about a forced failover: the primary is lost
+        #[arg(long)]
+        forced: bool,
+        /// What would be accepted to lose: 2s, 100records or all
+        #[arg(long, requires = "forced", value_parser = forced::accepted, value_name = "LOSS")]
+        accept_loss: Option<Accepted>,
+    },
+    /// Make the secondary region the primary: planned if both are healthy, nothing is lost; --forced if the primary is lost
     #[command(after_help = "Examples:
   castling hub failover start my-hub                            asks for the hub's name
   castling hub failover start my-hub --yes my-hub --reason drill
   castling hub failover start my-hub --yes my-hub --no-wait
+  castling hub failover start my-hub --forced                   shows the loss, asks for the name and the loss accepted
+  castling hub failover start my-hub --forced --accept-loss 2s --yes my-hub
 
 The same command fails back: it always goes to the other region.
+A forced failover loses what only the lost region has. It is refused if that is more than accepted, or if the primary is healthy.
 Exit codes: 0 it succeeded (with --no-wait: it began), 1 it was rolled back or failed, 4 it was refused.")]
     Start {
         name: String,
@@ -40,8 +57,14 @@ Exit codes: 0 it succeeded (with --no-wait: it began), 1 it was rolled back or f
         /// Return as soon as it has begun
         #[arg(long)]
         no_wait: bool,
+        /// The primary is lost, hung or cut off: go on without it, and lose what only it has
+        #[arg(long)]
+        forced: bool,
+        /// What is accepted to lose: a time such as 2s, a count such as 100records, or all
+        #[arg(long, requires = "forced", value_parser = forced::accepted, value_name = "LOSS")]
+        accept_loss: Option<Accepted>,
     },
-    /// Call off a failover that runs; possible until its fifth step, commit
+    /// Call off a failover that runs; possible until its step commit
     Cancel { name: String },
     /// Show a hub's roles and the failover that runs, or the last one
     Status { name: String },
@@ -55,6 +78,9 @@ Exit codes: 0 it succeeded (with --no-wait: it began), 1 it was rolled back or f
         name: String,
         /// Id from the history [default: the last one that ended]
         id: Option<String>,
+        /// Write it as a page to look at with a browser
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
 }
 
@@ -68,29 +94,49 @@ pub fn run(command: &Failover, context: &Context) -> Result<(), Failure> {
         })
     };
     match command {
-        Failover::Check { name } => open(name)?.check(),
+        Failover::Check {
+            name,
+            forced: true,
+            accept_loss,
+        } => open(name)?.check_forced(accept_loss.as_ref()),
+        Failover::Check { name, .. } => open(name)?.check(),
         Failover::Start {
             name,
             reason,
             yes,
             no_wait,
+            forced: true,
+            accept_loss,
+        } => open(name)?.start_forced(&Wanted {
+            accepted: accept_loss.as_ref(),
+            reason,
+            yes: yes.as_deref(),
+            no_wait: *no_wait,
+        }),
+        Failover::Start {
+            name,
+            reason,
+            yes,
+            no_wait,
+            ..
         } => open(name)?.start(reason, yes.as_deref(), *no_wait),
         Failover::Cancel { name } => open(name)?.cancel(),
         Failover::Status { name } => open(name)?.status(),
         Failover::History { name } => open(name)?.history(),
-        Failover::Report { name, id } => open(name)?.report(id.as_deref()),
+        Failover::Report { name, id, html } => open(name)?.report(id.as_deref(), html.as_deref()),
     }
 }
 
-struct Operator<'a> {
-    management: &'a Management<'a>,
-    hub: HubResource,
-    context: &'a Context,
+/// Who swaps a hub's regions.
+pub struct Operator<'a> {
+    pub management: &'a Management<'a>,
+    pub hub: HubResource,
+    pub context: &'a Context,
 }
 
 impl Operator<'_> {
     fn check(&self) -> Result<(), Failure> {
-        let report = self.ask_check()?;
+        let report = self.ask_check(&Value::Null)?;
         self.context
             .out
             .show(&report, |out| view::check(&report, out))?;
@@ -102,16 +148,10 @@ impl Operator<'_> {
     }
 
     fn start(&self, reason: &str, yes: Option<&str>, no_wait: bool) -> Result<(), Failure> {
-        let Some(target) = self.hub.region("secondary") else {
-            return Err(Failure::Refused(Refused {
-                code: "FailoverNoPair".into(),
-                message: format!("hub `{}` has no second region", self.hub.name),
-                earliest: None,
-            }));
-        };
+        let target = self.target()?;
         if yes.is_none() {
             // A check that says no is what the service would say, without a question for nothing.
-            let report = self.ask_check()?;
+            let report = self.ask_check(&Value::Null)?;
             if let Some(refused) = view::refusal(&report) {
                 return Err(Failure::Refused(refused));
             }
@@ -142,6 +182,17 @@ impl Operator<'_> {
             });
         }
         self.conclude(&self.watch(&begun.id())?)
+    }
+
+    /// The region that a failover goes to.
+    pub(super) fn target(&self) -> Result<String, Failure> {
+        self.hub.region("secondary").ok_or_else(|| {
+            Failure::Refused(Refused {
+                code: "FailoverNoPair".into(),
+                message: format!("hub `{}` has no second region", self.hub.name),
+                earliest: None,
+            })
+        })
     }
 
     fn cancel(&self) -> Result<(), Failure> {
@@ -180,12 +231,16 @@ impl Operator<'_> {
         // The list leaves the steps out.
         let shown = shown.map(|entry| self.entry(&entry.id())).transpose()?;
         let shown = shown.as_ref();
+        let hub = self.management.get(&self.hub.path)?;
+        let drill = drill::running(self.management, &self.hub)?;
         let document = json!({
             "name": self.hub.name,
-            "state": text(&self.hub.document, "properties.state"),
+            "state": text(&hub, "properties.state"),
             "primary": self.hub.region("primary"),
             "secondary": self.hub.region("secondary"),
+            "oldPrimary": at(&hub, "properties.castling.oldPrimary"),
             "failover": shown.map(|entry| &entry.document),
+            "drill": drill,
         });
         self.context
             .out
@@ -200,7 +255,7 @@ impl Operator<'_> {
             .show(&documents, |out| view::history(&entries, out))
     }
 
-    fn report(&self, id: Option<&str>) -> Result<(), Failure> {
+    fn report(&self, id: Option<&str>, html: Option<&Path>) -> Result<(), Failure> {
         let id = match id {
             Some(id) => id.to_owned(),
             None => {
@@ -216,20 +271,22 @@ impl Operator<'_> {
                 })?
             }
         };
-        let report = self.management.get(&format!(
-            "{}/{}/report",
-            self.path(),
-            wire::percent::encode(&id)
-        ))?;
+        let path = format!("{}/{}/report", self.path(), wire::percent::encode(&id));
+        if let Some(file) = html {
+            return page::save(self.management, &path, file, self.context);
+        }
+        let report = self.management.get(&path)?;
         self.context
             .out
-            .show(&report, |out| view::report(&report, out))
+            .show(&report, |out| report_view::failover(&report, out))
     }
 
-    fn ask_check(&self) -> Result<Value, Failure> {
+    /// The dry run; `question` is null for a planned failover.
+    pub(super) fn ask_check(&self, question: &Value) -> Result<Value, Failure> {
         let bar = spinner("checking both regions");
         let path = format!("{}/providers/Castling.Failover/check", self.hub.path);
-        let report = view::readable_check(self.management.call(Method::POST, &path, None)?.json()?);
+        let body = Some(question).filter(|question| !question.is_null());
+        let report = view::readable_check(self.management.call(Method::POST, &path, body)?.json()?);
         bar.finish_and_clear();
         if at(&report, "ready").and_then(Value::as_bool).is_none()
             || items(&report, "results").is_empty()
@@ -241,12 +298,12 @@ impl Operator<'_> {
         Ok(report)
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("{}/providers/Castling.Failover/failovers", self.hub.path)
     }
 
     /// All failovers, newest first.
-    fn entries(&self) -> Result<Vec<Entry>, Failure> {
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, Failure> {
         let mut entries: Vec<Entry> = self
             .management
             .list(&self.path())?
@@ -266,7 +323,7 @@ impl Operator<'_> {
     }
 
     /// Shows the steps as they end, until the failover has ended.
-    fn watch(&self, id: &str) -> Result<Entry, Failure> {
+    pub(super) fn watch(&self, id: &str) -> Result<Entry, Failure> {
         let bar = spinner("starting");
         let mut shown = 0;
         let mut heard = Instant::now();
@@ -296,7 +353,7 @@ impl Operator<'_> {
     }
 
     /// Says how it ended.
-    fn conclude(&self, ended: &Entry) -> Result<(), Failure> {
+    pub(super) fn conclude(&self, ended: &Entry) -> Result<(), Failure> {
         self.context
             .out
             .show(&ended.document, |out| view::conclusion(ended, out))?;

@@ -6,8 +6,6 @@ use super::out::{Cell, Out, Paint};
 use serde_json::{Map, Value};
 use types::UnixMillis;
 
-const STEPS: usize = 7;
-
 /// A failover as the management API shows it.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -46,6 +44,14 @@ impl Entry {
         text(&self.document, "started")
     }
 
+    pub fn is_forced(&self) -> bool {
+        at(&self.document, "forced").and_then(Value::as_bool) == Some(true)
+    }
+
+    pub fn can_cancel(&self) -> bool {
+        at(&self.document, "canCancel").and_then(Value::as_bool) == Some(true)
+    }
+
     pub fn from(&self) -> String {
         text(&self.document, "from")
     }
@@ -68,29 +74,44 @@ impl Entry {
 
     /// One line for each step that has ended.
     pub fn ended_step_lines(&self, out: &Out) -> Vec<String> {
-        let steps = items(&self.document, "steps")
-            .iter()
-            .filter(|step| !text(step, "ended").is_empty());
-        steps.map(|step| step_line(step, out)).collect()
+        let all = items(&self.document, "steps");
+        let steps = all.iter().filter(|step| !text(step, "ended").is_empty());
+        steps
+            .map(|step| step_line(step, numbered(all), out))
+            .collect()
     }
 
     /// The step that runs now.
     pub fn current_step(&self) -> String {
-        let running = items(&self.document, "steps")
+        let all = items(&self.document, "steps");
+        let running = all
             .iter()
             .find(|step| !text(step, "started").is_empty() && text(step, "ended").is_empty());
         running.map_or_else(
             || "…".to_owned(),
-            |step| format!("{} {}", step_number(step), text(step, "name")),
+            |step| {
+                format!(
+                    "{} {}",
+                    step_number(step, numbered(all)),
+                    text(step, "name")
+                )
+            },
         )
     }
 }
 
-fn step_number(step: &Value) -> String {
-    number(step, "number").map_or_else(|| "back".to_owned(), |number| format!("{number}/{STEPS}"))
+/// How many steps of the plan there are, at least those that are named.
+fn numbered(steps: &[Value]) -> i64 {
+    let numbers = steps.iter().filter_map(|step| number(step, "number"));
+    numbers.max().unwrap_or_default()
 }
 
-fn step_line(step: &Value, out: &Out) -> String {
+fn step_number(step: &Value, of: i64) -> String {
+    number(step, "number").map_or_else(|| "back".to_owned(), |number| format!("{number}/{of}"))
+}
+
+/// A step as it went; `of`: how many the plan has.
+pub fn step_line(step: &Value, of: i64, out: &Out) -> String {
     let ms = number(step, "ms").map_or_else(String::new, |ms| format!("{ms:>6} ms"));
     let paint = if number(step, "number").is_some() {
         Paint::Good
@@ -99,7 +120,7 @@ fn step_line(step: &Value, out: &Out) -> String {
     };
     format!(
         "{:<4}  {}  {ms}",
-        step_number(step),
+        step_number(step, of),
         out.paint(paint, &format!("{:<8}", text(step, "name")))
     )
 }
@@ -158,13 +179,20 @@ pub fn check(report: &Value, out: &Out) -> Result<(), Failure> {
     out.table(&["no", "check", "verdict", "found"], &rows)?;
     out.line("")?;
     out.line(figures(report))?;
+    let forced = at(report, "forced").and_then(Value::as_bool) == Some(true);
+    let what = if forced {
+        "forced failover"
+    } else {
+        "failover"
+    };
     match (is_ready(report), text(report, "earliest")) {
         (true, _) => {
-            out.line(out.paint(Paint::Good, "Ready: a failover asked for now would begin."))
+            let line = format!("Ready: a {what} asked for now would begin.");
+            out.line(out.paint(Paint::Good, &line))
         }
         (false, earliest) if earliest.is_empty() => out.line(out.paint(
             Paint::Bad,
-            "Not ready: a failover asked for now would be refused.",
+            &format!("Not ready: a {what} asked for now would be refused."),
         )),
         (false, earliest) => {
             out.line(out.paint(Paint::Bad, &format!("Not ready before {earliest}.")))
@@ -189,33 +217,35 @@ fn figures(report: &Value) -> String {
 
 /// What an operator should know before confirming.
 pub fn summary(report: &Value, hub: &str) -> String {
-    let verdicts = |word: &str| {
-        items(report, "results")
-            .iter()
-            .filter(|result| text(result, "verdict") == word)
-            .cloned()
-            .collect::<Vec<_>>()
-    };
+    let passed = items(report, "results")
+        .iter()
+        .filter(|result| text(result, "verdict") == "pass");
     let mut lines = vec![
         format!("Failover of hub `{hub}`, {}.", figures(report)),
         format!(
             "{} of {} checks pass.",
-            verdicts("pass").len(),
+            passed.count(),
             items(report, "results").len()
         ),
     ];
-    lines.extend(verdicts("warn").iter().map(|result| {
-        format!(
-            "Warning: {}: {}",
-            text(result, "name"),
-            text(result, "detail")
-        )
-    }));
+    lines.extend(warnings(report));
     lines
         .iter()
         .map(|line| super::out::printable(line))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// One line for each check that warns.
+pub fn warnings(report: &Value) -> Vec<String> {
+    let warned = items(report, "results")
+        .iter()
+        .filter(|result| text(result, "verdict") == "warn");
+    let line = |result: &Value| {
+        let (name, detail) = (text(result, "name"), text(result, "detail"));
+        format!("Warning: {name}: {detail}")
+    };
+    warned.map(line).collect()
 }
 
 /// The "no" that a check announces; `None` when it is ready.
@@ -247,8 +277,14 @@ pub fn status(document: &Value, shown: Option<&Entry>, out: &Out) -> Result<(), 
         ("Primary", or_none("primary")),
         ("Secondary", or_none("secondary")),
     ])?;
+    old_primary(document, out)?;
+    if let Some(drill) = at(document, "drill").filter(|drill| drill.is_object()) {
+        out.line(format!("\nRunning drill {}", text(drill, "id")))?;
+        waits(drill, out)?;
+    }
     let Some(entry) = shown else {
-        return out.line("It was never failed over.");
+        out.line("It was never failed over.")?;
+        return out.line(next_command(document, None));
     };
     let what = if entry.is_running() {
         "Running"
@@ -256,7 +292,8 @@ pub fn status(document: &Value, shown: Option<&Entry>, out: &Out) -> Result<(), 
         "Last"
     };
     out.line(format!(
-        "\n{what} failover {}: {} → {}, {}",
+        "\n{what} {}failover {}: {} → {}, {}",
+        if entry.is_forced() { "forced " } else { "" },
         entry.id(),
         entry.from(),
         entry.to(),
@@ -267,9 +304,73 @@ pub fn status(document: &Value, shown: Option<&Entry>, out: &Out) -> Result<(), 
     }
     if entry.is_running() {
         out.line(format!("now: {}", entry.current_step()))?;
-        out.line(format!("next: {}", text(&entry.document, "legalNext")))?;
+        waits(&entry.document, out)?;
     }
-    Ok(())
+    out.line(next_command(document, Some(entry)))
+}
+
+/// What something that runs waits for, and what may come next; nothing once it has ended.
+pub fn waits(document: &Value, out: &Out) -> Result<(), Failure> {
+    let waits = text(document, "waitsFor");
+    if waits.is_empty() {
+        return Ok(());
+    }
+    out.line(super::out::printable(&format!("waits for: {waits}")))?;
+    let next = format!("next: {}", text(document, "legalNext"));
+    out.line(super::out::printable(&next))
+}
+
+/// The region that a forced failover left: away, or back with what it alone had.
+fn old_primary(document: &Value, out: &Out) -> Result<(), Failure> {
+    let region = text(document, "oldPrimary.region");
+    if region.is_empty() {
+        return Ok(());
+    }
+    let since = text(document, "oldPrimary.since");
+    let line = match at(document, "oldPrimary.returned").and_then(Value::as_bool) {
+        Some(true) => format!("Old primary {region} has returned, at {since}."),
+        _ => format!("Old primary {region} has not returned; the hub was forced away at {since}."),
+    };
+    out.line(out.paint(Paint::Warning, &super::out::printable(&line)))
+}
+
+/// The next legal command, as it is typed.
+fn next_command(document: &Value, shown: Option<&Entry>) -> String {
+    let hub = text(document, "name");
+    let yes = |path: &str| at(document, path).and_then(Value::as_bool);
+    let running = shown.filter(|entry| entry.is_running());
+    let command = match (running, yes("oldPrimary.returned")) {
+        (Some(entry), _) if entry.can_cancel() => format!("castling hub failover cancel {hub}"),
+        // Forced and committed, it only goes forward; any other may wait for a region that is lost.
+        (Some(entry), _) if entry.is_forced() => {
+            return "command: none; it goes on by itself".into();
+        }
+        (Some(_), _) => format!(
+            "none while it goes on by itself; if the primary is lost, castling hub failover start {hub} --forced"
+        ),
+        (None, _) if at(document, "drill").is_some_and(Value::is_object) => {
+            format!("castling hub drill show {hub}")
+        }
+        (None, Some(false)) => {
+            return format!(
+                "command: none until the old primary returns; then castling hub salvage list {hub}"
+            );
+        }
+        (None, Some(true)) => format!(
+            "castling hub salvage list {hub}, then castling hub failover start {hub} to go back"
+        ),
+        (None, None) => format!("castling hub failover check {hub}"),
+    };
+    super::out::printable(&format!("command: {command}"))
+}
+
+fn kind(entry: &Entry) -> String {
+    let kind = text(&entry.document, "kind");
+    match (entry.is_forced(), text(&entry.document, "drill").is_empty()) {
+        (true, _) => format!("forced {kind}"),
+        (false, true) => kind,
+        (false, false) => format!("{kind} (drill)"),
+    }
 }
 
 pub fn history(entries: &[Entry], out: &Out) -> Result<(), Failure> {
@@ -286,7 +387,7 @@ pub fn history(entries: &[Entry], out: &Out) -> Result<(), Failure> {
             };
             vec![
                 entry.id().into(),
-                text(&entry.document, "kind").into(),
+                kind(entry).into(),
                 entry.from().into(),
                 entry.to().into(),
                 Cell::painted(paint, entry.status()),
@@ -318,69 +419,31 @@ pub fn conclusion(ended: &Entry, out: &Out) -> Result<(), Failure> {
     out.line(out.paint(
         Paint::Good,
         &format!(
-            "Succeeded. {} is the primary now; the pause was {pause}; nothing is lost.",
-            ended.to()
+            "Succeeded. {} is the primary now; the pause was {pause}; {}.",
+            ended.to(),
+            lost(ended)
         ),
     ))
 }
 
-pub fn report(report: &Value, out: &Out) -> Result<(), Failure> {
-    let field = |path| text(report, path);
-    let ms = |path: &str| {
-        number(report, path).map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"))
-    };
-    out.pairs(&[
-        ("Operation", field("operation")),
-        ("Hub", field("hub")),
-        ("Kind", format!("planned {}", field("kind"))),
-        ("Outcome", field("outcome")),
-        ("From → to", format!("{} → {}", field("from"), field("to"))),
-        (
-            "Epoch",
-            format!("{} → {}", field("epochBefore"), field("epochAfter")),
-        ),
-        ("Asked by", field("by")),
-        ("Reason", field("reason")),
-        ("Started", field("started")),
-        ("Duration", ms("durationMs")),
-        ("Pause", ms("pauseMs")),
-        ("Lost", format!("{} records", field("lost.records"))),
-        ("Devices", field("devices")),
-        (
-            "Sockets kept",
-            format!("{} of {}", field("socketsKept"), field("socketsBefore")),
-        ),
-        ("Requests parked", field("requestsParked")),
-    ])?;
-    let error = field("error.message");
-    if !error.is_empty() {
-        out.line(format!("\nWhy it ended: {}: {error}", field("error.code")))?;
+/// What a failover that succeeded lost; of a forced one only the estimate is known until the old primary is back.
+fn lost(ended: &Entry) -> String {
+    if !ended.is_forced() {
+        return "nothing is lost".into();
     }
-    out.line("")?;
-    for step in items(report, "steps") {
-        out.line(step_line(step, out))?;
+    let count = |path: &str| number(&ended.document, path);
+    if let Some(records) = count("lost.records") {
+        return format!("{records} records are lost");
     }
-    let rows: Vec<Vec<Cell>> = items(report, "partitions")
-        .iter()
-        .map(|partition| {
-            let equal = match at(partition, "equal").and_then(Value::as_bool) {
-                Some(true) => Cell::painted(Paint::Good, "equal"),
-                Some(false) => Cell::painted(Paint::Bad, "different"),
-                None => Cell::painted(Paint::Dim, "not compared"),
-            };
-            vec![
-                text(partition, "partition").into(),
-                text(partition, "end").into(),
-                equal,
-                text(partition, "digestBefore").into(),
-            ]
-        })
-        .collect();
-    if !rows.is_empty() {
-        out.line("")?;
-        out.table(&["partition", "end", "digests", "digest"], &rows)?;
-    }
-    Ok(())
+    let shown = count("report.lost.records").or(count("lossShown.records"));
+    let shown = shown.map_or_else(
+        || "an unknown number of".to_owned(),
+        |records| format!("about {records}"),
+    );
+    format!(
+        "{shown} records are lost; exactly what is known once {} returns",
+        ended.from()
+    )
 }
 
 #[cfg(test)]
@@ -407,10 +470,60 @@ mod tests {
         let out = Out::new(Format::Table, true);
         assert_eq!(
             entry().ended_step_lines(&out),
-            ["1/7   check         12 ms"]
+            ["1/3   check         12 ms"]
         );
-        assert_eq!(entry().current_step(), "2/7 warm");
+        assert_eq!(entry().current_step(), "2/3 warm");
         assert_eq!(entry().id(), "op1");
+    }
+
+    #[test]
+    fn the_next_legal_command_is_named_in_every_state() {
+        let hub =
+            |old: Value, drill: Value| json!({"name": "h", "oldPrimary": old, "drill": drill});
+        let plain = hub(Value::Null, Value::Null);
+        let running = |more: Value| {
+            let mut properties = json!({"status": "Running"});
+            for (name, value) in more.as_object().unwrap() {
+                properties[name] = value.clone();
+            }
+            Entry::new(&json!({"name": "op", "properties": properties}))
+        };
+        let check = |document: &Value, shown: Option<&Entry>, text: &str| {
+            let command = next_command(document, shown);
+            assert!(command.contains(text), "`{text}` in: {command}");
+        };
+        check(&plain, None, "castling hub failover check h");
+        check(
+            &plain,
+            Some(&running(json!({"canCancel": true}))),
+            "castling hub failover cancel h",
+        );
+        check(
+            &plain,
+            Some(&running(json!({"forced": true}))),
+            "goes on by itself",
+        );
+        check(
+            &plain,
+            Some(&running(json!({"canCancel": false}))),
+            "start h --forced",
+        );
+        let ended = Entry::new(&json!({"name": "op", "properties": {"status": "Succeeded"}}));
+        check(
+            &hub(json!({"returned": false}), Value::Null),
+            Some(&ended),
+            "until the old primary returns",
+        );
+        check(
+            &hub(json!({"returned": true}), Value::Null),
+            Some(&ended),
+            "salvage list h",
+        );
+        check(
+            &hub(Value::Null, json!({"id": "d"})),
+            Some(&ended),
+            "castling hub drill show h",
+        );
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Requests to a running world: any of its regions will do.
 
 use super::failure::Failure;
+use crate::world::status::PATH as STATUS;
 use crate::world::up_file::{UpFile, UpRegion};
 use serde_json::Value;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{HeaderValue, Method, Uri};
@@ -18,6 +20,8 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(65);
+/// How long regions are waited for that say whether they hold their lease.
+const LIVE_WITHIN: Duration = Duration::from_millis(1_500);
 /// More than any answer of the APIs has.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -80,7 +84,9 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Failure {
         Failure::Failed(match trouble {
             Trouble::Unreachable(why) => {
-                format!("no region answers ({why}); is `castling up` still running?")
+                format!(
+                    "no region answers ({why}); is `castling up` (or `castling region`) still running?"
+                )
             }
             Trouble::Interrupted(why) => format!(
                 "the connection broke before the answer came ({why}); it may have been carried out"
@@ -143,6 +149,85 @@ impl Network {
         true
     }
 
+    /// Asks every node by itself, regions first, for what it serves to anybody at its management port.
+    pub fn ask_each(
+        &self,
+        path: &'static str,
+        within: Duration,
+    ) -> Vec<(String, Result<Value, String>)> {
+        let up = &self.known().up;
+        let witnesses = up.witnesses.iter().map(|witness| UpRegion {
+            name: witness.name.clone(),
+            address: witness.address.clone(),
+            https_port: 0,
+            mqtt_port: 0,
+            amqp_port: None,
+            management_port: witness.management_port,
+            plain_mqtt_port: None,
+        });
+        let nodes: Vec<UpRegion> = up.regions.iter().cloned().chain(witnesses).collect();
+        let roots = roots(Path::new(&up.ca_file)).map_err(|failure| failure.lines().join(" "));
+        let ask = |node: &UpRegion| {
+            let agent = agent(&node.address, roots.clone()?, within);
+            match send_once(&agent, node, &asks_for(path)) {
+                Ok(answer) => answer.json().map_err(|failure| failure.lines().join(" ")),
+                Err(Trouble::Unreachable(why) | Trouble::Interrupted(why)) => Err(why),
+            }
+        };
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = nodes
+                .iter()
+                .map(|node| (node.name.clone(), scope.spawn(|| ask(node))))
+                .collect();
+            asked
+                .into_iter()
+                .map(|(name, thread)| {
+                    let answer = thread.join();
+                    (
+                        name,
+                        answer.unwrap_or_else(|_| Err("asking it failed".into())),
+                    )
+                })
+                .collect()
+        })
+    }
+
+    /// Begins with the first region that answers and holds its lease: one that is hung costs no wait, and one that is cut off
+    /// from the others cannot decide. Where all regions are one process, any will do.
+    pub fn prefer_live(&self) {
+        let known = self.known();
+        let up = &known.up;
+        let Ok(roots) = roots(Path::new(&up.ca_file)) else {
+            return;
+        };
+        if up.pid != 0 || up.regions.len() < 2 {
+            return;
+        }
+        let (sender, answers) = sync_channel(up.regions.len());
+        for (place, region) in up.regions.iter().cloned().enumerate() {
+            let (sender, roots) = (sender.clone(), roots.clone());
+            std::thread::spawn(move || {
+                let agent = agent(&region.address, roots, LIVE_WITHIN);
+                let live = send_once(&agent, &region, &asks_for(STATUS))
+                    .ok()
+                    .and_then(|answer| answer.json().ok())
+                    .is_some_and(|status| status["lease"]["held"] == Value::Bool(true));
+                // Nobody waits any more once another has answered.
+                let _ = sender.send((place, live));
+            });
+        }
+        drop(sender);
+        let end = Instant::now() + LIVE_WITHIN;
+        while let Ok((place, live)) =
+            answers.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            if live {
+                self.preferred.store(place, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
     /// Sends a request to the first region that can be reached.
     ///
     /// # Errors
@@ -182,8 +267,8 @@ impl Known {
         let agents = up
             .regions
             .iter()
-            .map(|region| Ok(agent(address(region)?, roots.clone())))
-            .collect::<Result<_, Failure>>()?;
+            .map(|region| agent(&region.address, roots.clone(), REQUEST_TIMEOUT))
+            .collect();
         Ok(Known { up, agents })
     }
 }
@@ -213,12 +298,21 @@ fn roots(path: &Path) -> Result<RootCerts, Failure> {
     Ok(RootCerts::Specific(Arc::new(pem_certificates(path)?)))
 }
 
-/// Where a region is reached from this machine.
+/// Where a region is reached from this machine; a name is looked up.
 pub fn address(region: &UpRegion) -> Result<IpAddr, Failure> {
-    let address: IpAddr = region
-        .address
-        .parse()
-        .map_err(|_| Failure::Failed(format!("up.json: `{}` is not an address", region.address)))?;
+    looked_up(&region.address).map_err(Failure::Failed)
+}
+
+fn looked_up(host: &str) -> Result<IpAddr, String> {
+    let address = match host.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => (host, 0_u16)
+            .to_socket_addrs()
+            .map_err(|error| format!("`{host}`: {error}"))?
+            .next()
+            .ok_or_else(|| format!("`{host}` has no address"))?
+            .ip(),
+    };
     Ok(match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -226,9 +320,9 @@ pub fn address(region: &UpRegion) -> Result<IpAddr, Failure> {
     })
 }
 
-/// Answers every name with one address: hubs need no entry in any name service.
+/// Leads every name to one host: hubs need no entry in any name service.
 #[derive(Debug)]
-struct Fixed(IpAddr);
+struct Fixed(String);
 
 impl Resolver for Fixed {
     fn resolve(
@@ -238,12 +332,25 @@ impl Resolver for Fixed {
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut found = self.empty();
-        found.push(SocketAddr::new(self.0, uri.port_u16().unwrap_or(443)));
+        let address = looked_up(&self.0).map_err(|_| ureq::Error::HostNotFound)?;
+        found.push(SocketAddr::new(address, uri.port_u16().unwrap_or(443)));
         Ok(found)
     }
 }
 
-fn agent(address: IpAddr, roots: RootCerts) -> Agent {
+/// What anybody may ask a node at its management port.
+fn asks_for(path: &str) -> Request {
+    Request {
+        method: Method::GET,
+        door: Door::Management,
+        host: None,
+        path_and_query: path.to_owned(),
+        headers: Vec::new(),
+        body: None,
+    }
+}
+
+fn agent(host: &str, roots: RootCerts, within: Duration) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(roots)
         .unversioned_rustls_crypto_provider(link::tls::provider())
@@ -257,11 +364,11 @@ fn agent(address: IpAddr, roots: RootCerts) -> Agent {
         .no_delay(true)
         .max_idle_connections_per_host(8)
         .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_global(Some(REQUEST_TIMEOUT))
+        .timeout_global(Some(within))
         .user_agent(concat!("castling/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), Fixed(address))
+    Agent::with_parts(config, DefaultConnector::default(), Fixed(host.to_owned()))
 }
 
 fn send_once(agent: &Agent, region: &UpRegion, request: &Request) -> Result<Answer, Trouble> {
@@ -305,18 +412,19 @@ fn url(region: &UpRegion, request: &Request) -> Result<String, Trouble> {
     };
     let host = match &request.host {
         Some(host) => host.clone(),
-        None => match address(region) {
-            Ok(IpAddr::V6(address)) => format!("[{address}]"),
-            Ok(address) => address.to_string(),
-            Err(_) => {
-                return Err(Trouble::Unreachable(format!(
-                    "`{}` is not an address",
-                    region.address
-                )));
-            }
-        },
+        None => host_of(&region.address),
     };
     Ok(format!("https://{host}:{port}{}", request.path_and_query))
+}
+
+/// How a region's address stands in a URL; its certificate is for it.
+fn host_of(address: &str) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => "[::1]".into(),
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".into(),
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => address.to_owned(),
+    }
 }
 
 fn trouble(region: &UpRegion, error: &ureq::Error) -> Trouble {

@@ -3,11 +3,14 @@
 use super::Context;
 use super::confirm::confirm;
 use super::consumer_group::{self, ConsumerGroup};
+use super::drill::{self, Drill};
 use super::failover::{self, Failover};
 use super::failure::Failure;
-use super::json::{number, text};
+use super::hub_view;
+use super::json::text;
 use super::management::{HubResource, Management};
-use super::out::{Cell, Paint};
+use super::salvage::{self, Salvage};
+use super::span;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
@@ -19,8 +22,15 @@ pub enum Hub {
   castling hub create my-hub --location westus2
   castling hub create my-hub --location westus2 --partitions 8 --replication sync
 
-With --replication sync, what is acknowledged is on disk in both regions.")]
+With --replication sync, what is acknowledged is on disk in both regions. While the other region is away, --partner-away says whether
+such a hub waits (acknowledges nothing) or degrades (acknowledges as an async hub until the other is back).")]
     Create(Create),
+    /// Change a hub's settings; what is not named stays as it is
+    #[command(after_help = "Examples:
+  castling hub update my-hub --replication sync --partner-away degrade
+  castling hub update my-hub --lag-max 5s
+  castling hub update my-hub --lag-max none")]
+    Update(Update),
     /// List all hubs
     List,
     /// Show a hub: its regions, roles and settings
@@ -43,6 +53,12 @@ With --replication sync, what is acknowledged is on disk in both regions.")]
     /// Swap a hub's regions: check, start, watch, report
     #[command(subcommand)]
     Failover(Failover),
+    /// See and use what a region had alone when the hub was forced away from it
+    #[command(subcommand)]
+    Salvage(Salvage),
+    /// Rehearse: fail over and back on purpose, with a report
+    #[command(subcommand)]
+    Drill(Drill),
     /// Name those who read a hub's events, each with its own position
     #[command(subcommand)]
     ConsumerGroup(ConsumerGroup),
@@ -64,13 +80,40 @@ pub struct Create {
     /// Days that events are kept, 1 to 7 [default: 1]
     #[arg(long, value_name = "DAYS")]
     retention_days: Option<u8>,
-    /// Acknowledge when this region has it on disk, or both have
-    #[arg(long, value_enum)]
-    replication: Option<Replication>,
+    #[command(flatten)]
+    safety: Safety,
     /// Size and limits, as Azure names them
     #[arg(long, default_value = "S1")]
     sku: String,
 }
+
+#[derive(clap::Args)]
+pub struct Update {
+    name: String,
+    /// Days that events are kept, 1 to 7
+    #[arg(long, value_name = "DAYS")]
+    retention_days: Option<u8>,
+    #[command(flatten)]
+    safety: Safety,
+}
+
+/// What a hub promises across its two regions.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Safety {
+    /// Acknowledge when this region has it on disk, or both have
+    #[arg(long, value_enum)]
+    replication: Option<Replication>,
+    /// What a hub that is sync, or has a bound on its lag, does while its other region is away
+    #[arg(long, value_enum)]
+    partner_away: Option<PartnerAway>,
+    /// How far the other region may be behind before producers are slowed: 5s, 500ms, or none
+    #[arg(long, value_parser = lag_max, value_name = "SPAN")]
+    lag_max: Option<LagMax>,
+}
+
+/// Milliseconds; 0: no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LagMax(i64);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Replication {
@@ -80,17 +123,62 @@ pub enum Replication {
     Sync,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PartnerAway {
+    /// It acknowledges nothing until the other region is back
+    Wait,
+    /// It acknowledges as an async hub until the other region has caught up
+    Degrade,
+}
+
+fn lag_max(text: &str) -> Result<LagMax, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(LagMax(0));
+    }
+    let millis = span::parse(text).ok_or("it must be a time such as 5s or 500ms, or none")?;
+    Ok(LagMax(millis))
+}
+
+impl Safety {
+    /// The hub's own fields of the management API; empty when nothing is asked.
+    fn fields(self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        if let Some(replication) = self.replication {
+            let word = match replication {
+                Replication::Async => "async",
+                Replication::Sync => "sync",
+            };
+            fields.insert("replication".into(), word.into());
+        }
+        if let Some(away) = self.partner_away {
+            let word = match away {
+                PartnerAway::Wait => "wait",
+                PartnerAway::Degrade => "degrade",
+            };
+            fields.insert("partnerAway".into(), word.into());
+        }
+        if let Some(LagMax(millis)) = self.lag_max {
+            let seconds = millis as f64 / 1000.0;
+            fields.insert("lagMaxSeconds".into(), seconds.into());
+        }
+        fields
+    }
+}
+
 pub fn run(command: &Hub, context: &Context) -> Result<(), Failure> {
     let management = Management::new(&context.network);
     match command {
         Hub::Create(wanted) => create(wanted, &management, context),
-        Hub::List => list(&management, context),
-        Hub::Show { name } => show(&management.hub(name)?, context),
+        Hub::Update(wanted) => update(wanted, &management, context),
+        Hub::List => hub_view::list(&management.hubs()?, context),
+        Hub::Show { name } => show(name, &management, context),
         Hub::Delete { name, yes } => delete(name, yes.as_deref(), &management, context),
         Hub::ConnectionString { name, policy } => {
             connection_string(name, policy, &management, context)
         }
         Hub::Failover(command) => failover::run(command, context),
+        Hub::Salvage(command) => salvage::run(command, context),
+        Hub::Drill(command) => drill::run(command, context),
         Hub::ConsumerGroup(command) => consumer_group::run(command, context),
     }
 }
@@ -114,7 +202,39 @@ fn create(wanted: &Create, management: &Management<'_>, context: &Context) -> Re
     );
     let begun = management.call(Method::PUT, &path, Some(&body(wanted)))?;
     management.finish(&begun, &path, &format!("creating {}", wanted.name))?;
-    show(&management.hub(&wanted.name)?, context)
+    show(&wanted.name, management, context)
+}
+
+/// Sends the hub back as it is, with what is to change.
+fn update(wanted: &Update, management: &Management<'_>, context: &Context) -> Result<(), Failure> {
+    let hub = management.hub(&wanted.name)?;
+    let body = changed(&hub.document, wanted)?;
+    management.call(Method::PUT, &hub.path, Some(&body))?;
+    show(&wanted.name, management, context)
+}
+
+fn changed(document: &Value, wanted: &Update) -> Result<Value, Failure> {
+    let own = wanted.safety.fields();
+    if own.is_empty() && wanted.retention_days.is_none() {
+        return Err(Failure::Usage("name at least one setting to change".into()));
+    }
+    let mut body = document.clone();
+    // What stands there now and is not named stays; live figures are not settings.
+    body["properties"]["castling"] = Value::Object(own);
+    if let Some(days) = wanted.retention_days {
+        body["properties"]["eventHubEndpoints"]["events"]["retentionTimeInDays"] = days.into();
+    }
+    Ok(body)
+}
+
+fn show(name: &str, management: &Management<'_>, context: &Context) -> Result<(), Failure> {
+    // The list leaves live figures out.
+    let hub = management.hub(name)?;
+    let hub = HubResource {
+        document: management.get(&hub.path)?,
+        ..hub
+    };
+    hub_view::show(&hub, context)
 }
 
 fn ensure_group(name: &str, location: &str, management: &Management<'_>) -> Result<(), Failure> {
@@ -140,97 +260,11 @@ fn body(wanted: &Create) -> Value {
     if !events.is_empty() {
         properties.insert("eventHubEndpoints".into(), json!({ "events": events }));
     }
-    if let Some(replication) = wanted.replication {
-        let word = match replication {
-            Replication::Async => "async",
-            Replication::Sync => "sync",
-        };
-        properties.insert("castling".into(), json!({ "replication": word }));
+    let own = wanted.safety.fields();
+    if !own.is_empty() {
+        properties.insert("castling".into(), Value::Object(own));
     }
     json!({ "location": wanted.location, "sku": { "name": wanted.sku, "capacity": 1 }, "properties": properties })
-}
-
-fn list(management: &Management<'_>, context: &Context) -> Result<(), Failure> {
-    let hubs = management.hubs()?;
-    let documents = Value::Array(hubs.iter().map(|hub| hub.document.clone()).collect());
-    context.out.show(&documents, |out| {
-        if hubs.is_empty() {
-            return out
-                .line("No hubs yet. Make one: castling hub create my-hub --location westus2");
-        }
-        let rows: Vec<Vec<Cell>> = hubs.iter().map(row).collect();
-        out.table(
-            &[
-                "name",
-                "resource group",
-                "home",
-                "primary",
-                "secondary",
-                "state",
-                "sku",
-            ],
-            &rows,
-        )
-    })
-}
-
-fn row(hub: &HubResource) -> Vec<Cell> {
-    let state = text(&hub.document, "properties.state");
-    let paint = if state == "Active" {
-        Paint::Good
-    } else {
-        Paint::Warning
-    };
-    vec![
-        hub.name.clone().into(),
-        text(&hub.document, "resourcegroup").into(),
-        text(&hub.document, "location").into(),
-        hub.region("primary").unwrap_or_default().into(),
-        hub.region("secondary")
-            .unwrap_or_else(|| "none".into())
-            .into(),
-        Cell::painted(paint, state),
-        text(&hub.document, "sku.name").into(),
-    ]
-}
-
-fn show(hub: &HubResource, context: &Context) -> Result<(), Failure> {
-    context.out.show(&hub.document, |out| {
-        let field = |path| text(&hub.document, path);
-        let mut pairs = vec![
-            ("Name", hub.name.clone()),
-            ("Host name", field("properties.hostName")),
-            ("State", field("properties.state")),
-            ("Home", field("location")),
-            ("Primary", hub.region("primary").unwrap_or_default()),
-            (
-                "Secondary",
-                hub.region("secondary").unwrap_or_else(|| "none".into()),
-            ),
-            ("Resource group", field("resourcegroup")),
-            (
-                "SKU",
-                format!("{} × {}", field("sku.name"), field("sku.capacity")),
-            ),
-            (
-                "Partitions",
-                field("properties.eventHubEndpoints.events.partitionCount"),
-            ),
-            (
-                "Retention",
-                number(
-                    &hub.document,
-                    "properties.eventHubEndpoints.events.retentionTimeInDays",
-                )
-                .map_or_else(String::new, |days| format!("{days} d")),
-            ),
-        ];
-        let replication = field("properties.castling.replication");
-        if !replication.is_empty() {
-            pairs.push(("Replication", replication));
-        }
-        out.pairs(&pairs)
-    })
 }
 
 fn delete(
@@ -296,7 +330,7 @@ mod tests {
             resource_group: "g".into(),
             partitions: None,
             retention_days: None,
-            replication: None,
+            safety: Safety::default(),
             sku: "S1".into(),
         }
     }
@@ -314,13 +348,49 @@ mod tests {
         let wanted = Create {
             partitions: Some(8),
             retention_days: Some(3),
-            replication: Some(Replication::Sync),
+            safety: Safety {
+                replication: Some(Replication::Sync),
+                partner_away: Some(PartnerAway::Degrade),
+                lag_max: Some(LagMax(2_500)),
+            },
             ..wanted()
         };
         let properties = json!({
             "eventHubEndpoints": {"events": {"partitionCount": 8, "retentionTimeInDays": 3}},
-            "castling": {"replication": "sync"},
+            "castling": {"replication": "sync", "partnerAway": "degrade", "lagMaxSeconds": 2.5},
         });
         assert_eq!(body(&wanted)["properties"], properties);
+    }
+
+    #[test]
+    fn an_update_sends_the_hub_back_with_what_changes_and_without_live_figures() {
+        let document = json!({"etag": "e", "tags": {"k": "v"}, "properties": {
+            "comments": "mine", "castling": {"epoch": 3, "lagMs": 5, "replication": "sync"}}});
+        let mut wanted = Update {
+            name: "h".into(),
+            retention_days: None,
+            safety: Safety::default(),
+        };
+        assert!(matches!(
+            changed(&document, &wanted),
+            Err(Failure::Usage(_))
+        ));
+        wanted.safety.lag_max = Some(LagMax(0));
+        let sent = changed(&document, &wanted).unwrap();
+        assert_eq!(
+            sent["properties"],
+            json!({"comments": "mine", "castling": {"lagMaxSeconds": 0.0}})
+        );
+        assert_eq!(
+            (&sent["etag"], &sent["tags"]),
+            (&json!("e"), &json!({"k": "v"}))
+        );
+    }
+
+    #[test]
+    fn a_bound_on_the_lag_is_a_time_or_none() {
+        assert_eq!(lag_max("none"), Ok(LagMax(0)));
+        assert_eq!(lag_max("500ms"), Ok(LagMax(500)));
+        assert!(lag_max("soon").is_err());
     }
 }

@@ -93,13 +93,23 @@ impl<'a> Management<'a> {
 
     /// Asks, and takes any answer.
     pub fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        let answer = self.ask_with(&self.token()?, &method, path, body)?;
+        self.ask_as("application/json", method, path, body)
+    }
+
+    fn ask_as(
+        &self,
+        accept: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let answer = self.ask_with(&self.token()?, accept, &method, path, body)?;
         if answer.status != 401 {
             return Ok(answer);
         }
         // Another key signs tokens since a restart with another folder, or the clock jumped: one fresh token is worth a try.
         self.forget_token();
-        self.ask_with(&self.token()?, &method, path, body)
+        self.ask_with(&self.token()?, accept, &method, path, body)
     }
 
     /// Asks, and takes only success.
@@ -122,6 +132,24 @@ impl<'a> Management<'a> {
 
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None)?.json()
+    }
+
+    /// A document as a page for a browser.
+    ///
+    /// # Errors
+    /// As [`Management::call`]; [`Failure::Failed`] when what is there has no such form.
+    pub fn page(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.ask_as("text/html", Method::GET, path, None)?;
+        if !answer.is_success() {
+            return Err(refusal(&answer));
+        }
+        let kind = answer.header("content-type").unwrap_or_default();
+        match kind.starts_with("text/html") {
+            true => Ok(answer.body),
+            false => Err(Failure::Failed(format!(
+                "the management API answers with {kind}, not with a page"
+            ))),
+        }
     }
 
     /// All pages of a list.
@@ -206,13 +234,14 @@ impl<'a> Management<'a> {
     fn ask_with(
         &self,
         token: &str,
+        accept: &str,
         method: &Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
         let mut headers = vec![
             ("authorization".to_owned(), format!("Bearer {token}")),
-            ("accept".to_owned(), "application/json".to_owned()),
+            ("accept".to_owned(), accept.to_owned()),
         ];
         if body.is_some() {
             headers.push(("content-type".to_owned(), "application/json".to_owned()));
@@ -248,13 +277,15 @@ impl<'a> Management<'a> {
     }
 
     fn sign_in(&self) -> Result<(String, Duration), Failure> {
+        self.network.prefer_live();
         let up = self.network.up();
-        let scope = format!("{}/.default", up.management_url);
+        // An audience that every region takes: the first one may be the region that is lost.
+        let scope = "https://management.azure.com/.default";
         let form = [
             ("client_id", up.client_id.as_str()),
             ("client_secret", &up.client_secret),
             ("grant_type", "client_credentials"),
-            ("scope", &scope),
+            ("scope", scope),
         ];
         let form: Vec<String> = form
             .iter()

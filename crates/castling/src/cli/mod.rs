@@ -1,24 +1,36 @@
-//! The command line. Everything but `up` speaks the public APIs of a running world, so whatever it does others can do.
+//! The command line. Everything but `up`, `region`, `witness`, `init` and `recover` speaks the public APIs of a running world, so whatever it does others can do.
 
 mod c2d;
 mod config_file;
 mod confirm;
 mod consumer_group;
 mod device;
+mod drill;
 mod events;
 mod failover;
+mod failover_forced;
 mod failover_view;
 mod failure;
 mod hosts;
 mod http;
 mod hub;
+mod hub_view;
+mod init;
 mod json;
+mod loss_view;
 mod management;
 mod mqtt;
 mod out;
+mod page;
+mod recover;
+mod region;
+mod report_view;
+mod salvage;
 mod service;
-mod settings;
+pub(crate) mod settings;
 mod simulate;
+mod span;
+mod status;
 mod stop;
 mod twin;
 mod up;
@@ -35,8 +47,9 @@ const DATA_DEFAULT: &str = "castling-data";
 
 /// An IoT hub that you run yourself, in two paired regions, and that swaps the regions in one move.
 ///
-/// `castling up` runs a small world in this process: four regions, each with its own address, data folder and listeners. All
-/// other commands speak to a running world over its public APIs.
+/// `castling up` runs a small world in this process: four regions, each with its own address, data folder and listeners.
+/// `castling init` makes a deployment whose regions and witness are processes of their own. The commands about hubs and devices
+/// speak to a running world or deployment over its public APIs.
 #[derive(Parser)]
 #[command(name = "castling", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
@@ -57,7 +70,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 check not ready for a failover, 4
 
 #[derive(Args, Clone, Debug)]
 struct Global {
-    /// Folder of the world [default: ./castling-data]
+    /// Folder of the world, or the operator's folder of a deployment [default: ./castling-data]
     #[arg(
         long,
         global = true,
@@ -86,6 +99,16 @@ struct Global {
 enum Command {
     /// Run a world of regions in this process until Ctrl-C
     Up(up::Up),
+    /// Make what the nodes of a deployment need: settings, keys, certificates
+    Init(Box<init::Init>),
+    /// Run one region of a deployment in this process, or hand its devices over
+    Region(region::RegionCommand),
+    /// Run a deployment's third vote, which has no hubs
+    Witness(region::OneNode),
+    /// Show every node: who leads, leases, links, hubs and what running operations wait for
+    Status,
+    /// Let one surviving node go on alone, when most nodes are gone for good
+    Recover(recover::Recover),
     /// Create, show and fail over hubs
     #[command(subcommand)]
     Hub(hub::Hub),
@@ -154,6 +177,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     };
     match cli.command {
         Command::Up(up) => up::run(&up, &cli.global, &out),
+        Command::Init(init) => init::run(&init, &out),
+        Command::Region(command) => match &command.change {
+            Some(change) => region::change(change, &open()?),
+            None => region::run(&command.node(), false, &out),
+        },
+        Command::Witness(node) => region::run(&node, true, &out),
+        Command::Status => status::run(&open()?),
+        Command::Recover(recover) => recover::run(&recover, &out),
         Command::Hub(command) => hub::run(&command, &open()?),
         Command::Device(command) => device::run(&command, &open()?),
         Command::C2d(command) => c2d::run(&command, &open()?),

@@ -104,7 +104,7 @@ fn port(text: &str) -> Result<u16, String> {
         .map_err(|_| format!("`{text}` is not a port (0 to 65535)"))
 }
 
-fn regions(text: &str) -> Result<Regions, String> {
+pub fn regions(text: &str) -> Result<Regions, String> {
     let mut found: Vec<RegionName> = Vec::new();
     for name in text.split(',').map(str::trim) {
         let region = RegionName::parse(name).map_err(|error| format!("`{name}`: {error}"))?;
@@ -116,7 +116,7 @@ fn regions(text: &str) -> Result<Regions, String> {
     Ok(Regions(found))
 }
 
-fn domain(text: &str) -> Result<String, String> {
+pub fn domain(text: &str) -> Result<String, String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
@@ -133,7 +133,7 @@ fn domain(text: &str) -> Result<String, String> {
     ))
 }
 
-fn log_filter(text: &str) -> Result<String, String> {
+pub fn log_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("`{text}` is not a log filter: {error}")),

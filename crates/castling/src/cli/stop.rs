@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// Longer than storing positions may take.
 const GRACE: Duration = Duration::from_secs(35);
@@ -31,6 +32,17 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits to be stopped; SIGHUP only counts `hung_up` on.
+    pub async fn stop_or_hang_up(&mut self, hung_up: &watch::Sender<u64>) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => hung_up.send_modify(|times| *times += 1),
+            }
+        }
     }
 
     pub async fn received(&mut self) {

@@ -6,6 +6,7 @@ use super::out::Out;
 use super::settings::{Regions, Settings};
 use super::stop::Signals;
 use super::{DATA_DEFAULT, Global};
+use crate::world::castling_toml::LOG_DEFAULT;
 use crate::world::up_file::UpFile;
 use crate::world::{Ports, World, WorldConfig};
 use control::model::FailoverPolicy;
@@ -18,8 +19,6 @@ use types::regions::Catalogue;
 
 const REGIONS_DEFAULT: [&str; 4] = ["westus2", "westcentralus", "eastus", "westus"];
 const DOMAIN_DEFAULT: &str = "castling.localhost";
-const LOG_DEFAULT: &str =
-    "info,openraft=error,openraft::core::raft_core=off,fjall=warn,lsm_tree=warn";
 const MQTT_PORT: u16 = 8883;
 const MANAGEMENT_PORT: u16 = 8444;
 
@@ -82,10 +81,7 @@ async fn serve(config: WorldConfig, out: &Out) -> Result<(), Failure> {
 }
 
 fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failure> {
-    let catalogue = match &settings.catalogue {
-        None => Catalogue::builtin(),
-        Some(path) => catalogue(path)?,
-    };
+    let catalogue = catalogue_or_builtin(settings.catalogue.as_deref())?;
     let default_policy = FailoverPolicy::default();
     Ok(WorldConfig {
         data,
@@ -117,6 +113,14 @@ fn default_regions() -> Vec<RegionName> {
         .collect()
 }
 
+/// The catalogue in a file, else the built-in one.
+///
+/// # Errors
+/// All mistakes of the file, each with its line.
+pub fn catalogue_or_builtin(path: Option<&Path>) -> Result<Catalogue, Failure> {
+    path.map_or_else(|| Ok(Catalogue::builtin()), catalogue)
+}
+
 fn catalogue(path: &Path) -> Result<Catalogue, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
@@ -130,7 +134,7 @@ fn catalogue(path: &Path) -> Result<Catalogue, Failure> {
     })
 }
 
-fn log_to_stderr(filter: &str) -> Result<(), Failure> {
+pub fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::Usage(format!("--log: {error}")))?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -143,7 +147,7 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
 }
 
 /// Each connection is an open file: take as many as the system grants.
-fn raise_open_files() {
+pub fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(

@@ -1,7 +1,8 @@
 //! The gateways' way into their region.
 
 use gateway::backend::{
-    Backend, BoxFuture, CallError, EventPage, From, HubView, SendError, Session, SessionHandle,
+    Backend, BoxFuture, CallError, Divergence, EventPage, From, HubView, Permit, SendError,
+    Session, SessionHandle, Standing,
 };
 use hub::telemetry::{Events, StoredEvent};
 use hub::{Command, Effect, Reply};
@@ -9,7 +10,9 @@ use region::peer::{EventRun, ReadFrom};
 use region::{Region, Route, SessionPort};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use types::{ConnectionId, DeviceId, HubId, PartitionId, PartitionKey, RegionName, UnixMillis};
+use types::{
+    ConnectionId, DeviceId, Epoch, HubId, PartitionId, PartitionKey, RegionName, UnixMillis,
+};
 
 pub struct GatewayBackend {
     region: Arc<Region>,
@@ -43,15 +46,55 @@ impl Backend for GatewayBackend {
     }
 
     fn hub(&self, name: &str) -> Option<Arc<HubView>> {
-        self.region.router.by_name(name).map(view)
+        Some(self.view(&*self.region.router.by_name(name)?))
     }
 
     fn hub_by_id(&self, id: HubId) -> Option<Arc<HubView>> {
-        self.region.router.by_id(id).map(view)
+        Some(self.view(&*self.region.router.by_id(id)?))
     }
 
     fn only_hub(&self) -> Option<Arc<HubView>> {
-        self.region.router.only().map(view)
+        Some(self.view(&*self.region.router.only()?))
+    }
+
+    fn standing(&self) -> Standing {
+        standing(&self.region)
+    }
+
+    fn permit(&self, hub: HubId) -> Permit {
+        let route = self.region.router.by_id(hub);
+        Permit {
+            hub,
+            epoch: route.as_ref().map_or(Epoch(0), |route| route.epoch),
+            here: route.is_none_or(|route| route.primary == self.region.me),
+            term: self.region.lease.answering_term(),
+        }
+    }
+
+    fn may_answer(&self, permit: Permit) -> bool {
+        let route = self.region.router.by_id(permit.hub);
+        let (forced, epoch, here) = match &route {
+            Some(route) => (route.forced, route.epoch, route.primary == self.region.me),
+            None => (Epoch(0), Epoch(0), true),
+        };
+        // Led elsewhere all the time: that region's lease counted, and its answer came over the link.
+        let elsewhere = !permit.here && !here && permit.epoch == epoch;
+        forced <= permit.epoch && (elsewhere || self.region.lease.term() == Some(permit.term))
+    }
+
+    fn stale_call(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Reply, CallError>> {
+        Box::pin(async move {
+            self.region
+                .router
+                .stale_read(PartitionKey { hub, partition }, command)
+                .await
+                .map_err(of_region)
+        })
     }
 
     fn call(
@@ -127,6 +170,59 @@ impl Backend for GatewayBackend {
     }
 }
 
+/// Whether a region's gateways serve devices.
+pub(super) fn standing(region: &Region) -> Standing {
+    if !region.holds_lease() {
+        // One that never had a lease lacks it since it started.
+        let since_ms = region.isolated_ms();
+        return Standing::NoLease {
+            since_ms: since_ms.unwrap_or_else(|| region.uptime_ms()),
+        };
+    }
+    match *region.draining().borrow() {
+        Some(rate_per_s) => Standing::Draining { rate_per_s },
+        None => Standing::Serving,
+    }
+}
+
+impl GatewayBackend {
+    fn view(&self, route: &Route) -> Arc<HubView> {
+        let (divergences, divergences_until) = self.region.plane.with(|state| {
+            let Some(hub) = state.hub(route.settings.id) else {
+                return (Vec::new(), Epoch(0));
+            };
+            // A forced failover writes down its divergence when it has opened, which is after its epoch began.
+            let running = hub
+                .operation
+                .as_ref()
+                .and_then(|id| state.operations.get(id));
+            let until = match running.and_then(control::Operation::switch) {
+                Some(switch) if switch.forced => switch.epoch.min(hub.epoch),
+                _ => hub.epoch,
+            };
+            (hub.divergences.iter().map(divergence).collect(), until)
+        });
+        Arc::new(HubView {
+            settings: (*route.settings).clone(),
+            primary: route.primary.clone(),
+            epoch: route.epoch,
+            divergences: divergences.into(),
+            divergences_until,
+        })
+    }
+}
+
+fn divergence(known: &control::Divergence) -> Divergence {
+    Divergence {
+        epoch: known.epoch,
+        partitions: known
+            .partitions
+            .iter()
+            .map(|cut| (cut.partition, cut.next_sequence))
+            .collect(),
+    }
+}
+
 struct Port(Arc<dyn Session>);
 
 impl SessionPort for Port {
@@ -137,14 +233,6 @@ impl SessionPort for Port {
     fn interests(&self) -> (bool, Option<u64>) {
         self.0.interests()
     }
-}
-
-fn view(route: Arc<Route>) -> Arc<HubView> {
-    Arc::new(HubView {
-        settings: (*route.settings).clone(),
-        primary: route.primary.clone(),
-        epoch: route.epoch,
-    })
 }
 
 fn decode(run: EventRun) -> Result<Vec<StoredEvent>, CallError> {

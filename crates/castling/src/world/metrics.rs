@@ -1,5 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics` of one region.
+//! `/healthz`, `/readyz` and `/metrics` of one node.
 
+use super::gateway_backend;
+use super::node::Part;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -9,42 +11,128 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What a node's gateways count.
+#[derive(Default)]
+pub struct Gateway {
+    pub mqtt: Arc<gateway::mqtt::Metrics>,
+    pub http: Arc<gateway::http::Metrics>,
+}
+
 /// The three routes; they need no sign-in and tell nothing of devices.
-pub fn router(
-    region: Arc<Region>,
-    mqtt: Arc<gateway::mqtt::Metrics>,
-    http: Arc<gateway::http::Metrics>,
-) -> Router {
-    let ready = region.clone();
+pub fn router(part: Part, gateway: Arc<Gateway>) -> Router {
+    let node = part.clone();
+    let ready = move || {
+        let answer = match (node.serves(), word(&node)) {
+            (true, "ready") => (StatusCode::OK, "ready\n".to_owned()),
+            (_, word) if word != "ready" => (StatusCode::SERVICE_UNAVAILABLE, format!("{word}\n")),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{}\n", node.waiting()),
+            ),
+        };
+        async move { answer }
+    };
+    let figures = move || async move {
+        let mut text = String::new();
+        if let Part::Region(region) = &part {
+            region_metrics(region, &mut text).await;
+            gateway.mqtt.render(&mut text);
+            gateway.http.render(&mut text);
+        }
+        node_metrics(&part, &mut text);
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route(
-            "/readyz",
-            get(move || async move {
-                if ready.ready() {
-                    (StatusCode::OK, "ready\n")
-                } else {
-                    (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "waiting for the control plane\n",
-                    )
-                }
-            }),
-        )
-        .route(
-            "/metrics",
-            get(move || async move {
-                let mut text = String::new();
-                region_metrics(&region, &mut text).await;
-                mqtt.render(&mut text);
-                http.render(&mut text);
-                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-            }),
-        )
+        .route("/readyz", get(ready))
+        .route("/metrics", get(figures))
+}
+
+/// Whether new devices are welcome, in one word.
+fn word(part: &Part) -> &'static str {
+    match part {
+        Part::Region(region) => gateway_backend::standing(region).word(),
+        Part::Witness(_) => "ready",
+    }
+}
+
+/// What regions and witnesses have: their place in the control plane and their links.
+fn node_metrics(part: &Part, out: &mut String) {
+    let status = part.plane().consensus().status();
+    let flag = |yes: bool| u64::from(yes);
+    let figures = [
+        (
+            "gauge castling_ready 1 while this node serves.",
+            flag(part.serves()),
+        ),
+        (
+            "gauge castling_control_voter 1 while this node votes in the control plane.",
+            flag(status.voters.contains(&status.me)),
+        ),
+        (
+            "gauge castling_control_has_leader 1 while this node knows a leader of the control plane.",
+            flag(status.leader.is_some()),
+        ),
+        (
+            "gauge castling_control_term Term of the control plane.",
+            status.term,
+        ),
+        (
+            "gauge castling_control_applied Last entry of the control plane that this node has.",
+            status.last_applied,
+        ),
+    ];
+    for (about, value) in figures {
+        figure(out, about, value);
+    }
+    if let Part::Witness(_) = part {
+        let about = "gauge castling_control_leader 1 while this node leads the control plane.";
+        figure(out, about, flag(status.is_leader));
+    }
+    link_metrics(&part.links().peers(), out);
+}
+
+/// What each link carried since the start, before encryption.
+fn link_metrics(peers: &[link::PeerStatus], out: &mut String) {
+    type Figure = fn(&link::PeerStatus) -> u64;
+    let heads: [(&str, Figure); 3] = [
+        (
+            "gauge castling_link_up 1 while the link to a node is up.",
+            |peer| u64::from(peer.up),
+        ),
+        (
+            "counter castling_link_bytes_out_total Bytes sent to a node, before encryption.",
+            |peer| peer.bytes_out,
+        ),
+        (
+            "counter castling_link_bytes_in_total Bytes received from a node, after decryption.",
+            |peer| peer.bytes_in,
+        ),
+    ];
+    for (about, value) in heads {
+        let name = head(out, about);
+        for peer in peers {
+            let _ = writeln!(out, "{name}{{peer=\"{}\"}} {}", peer.name, value(peer));
+        }
+    }
+}
+
+/// One figure; `about` is its kind, name and help.
+fn figure(out: &mut String, about: &str, value: impl std::fmt::Display) {
+    let name = head(out, about);
+    let _ = writeln!(out, "{name} {value}");
+}
+
+/// The lines before a figure's values; its name.
+fn head<'a>(out: &mut String, about: &'a str) -> &'a str {
+    let mut words = about.splitn(3, ' ');
+    let [kind, name, help] = std::array::from_fn(|_| words.next().unwrap_or_default());
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    name
 }
 
 /// Kind, name and help of each figure, in the order of [`region_figures`].
-const FIGURES: [&str; 21] = [
+const FIGURES: [&str; 23] = [
     "counter castling_engine_turns_total Turns of the region's engine.",
     "counter castling_commits_total Group commits, one fsync each.",
     "counter castling_commit_failures_total Group commits the disk refused.",
@@ -66,9 +154,11 @@ const FIGURES: [&str; 21] = [
     "counter castling_failover_pause_seconds_total Their pauses.",
     "gauge castling_failover_pause_seconds_last The last pause.",
     "gauge castling_control_leader 1 while this region leads the control plane.",
+    "counter castling_salvaged_records_total Records set aside because the other region never had them.",
+    "counter castling_rewind_bytes_total Bytes that came in their place: keys, values and records up to where the other region was.",
 ];
 
-fn region_figures(region: &Region) -> [f64; 21] {
+fn region_figures(region: &Region) -> [f64; 23] {
     let figures = region.engine().figures();
     let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
     let router = &region.router;
@@ -96,17 +186,14 @@ fn region_figures(region: &Region) -> [f64; 21] {
         read(&pauses.sum_ms) / 1e3,
         read(&pauses.last_ms) / 1e3,
         f64::from(u8::from(region.plane.is_leader())),
+        read(&figures.salvaged_records),
+        read(&figures.rewind_bytes),
     ]
 }
 
 async fn region_metrics(region: &Arc<Region>, out: &mut String) {
     for (about, value) in FIGURES.iter().zip(region_figures(region)) {
-        let mut words = about.splitn(3, ' ');
-        let [kind, name, help] = std::array::from_fn(|_| words.next().unwrap_or_default());
-        let _ = writeln!(
-            out,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        );
+        figure(out, about, value);
     }
     partition_metrics(region, out).await;
 }

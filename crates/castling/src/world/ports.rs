@@ -24,8 +24,6 @@ pub struct Opened {
     pub https_port: u16,
     pub mqtt: TcpListener,
     pub mqtt_port: u16,
-    pub management: TcpListener,
-    pub management_port: u16,
     pub plain_mqtt: Option<TcpListener>,
     pub plain_mqtt_port: Option<u16>,
 }
@@ -53,7 +51,7 @@ pub fn addresses(first: IpAddr, count: usize) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// Binds a region's listeners.
+/// Binds a region's listeners for devices and services.
 ///
 /// # Errors
 /// Names the address, the port and the option that would change it.
@@ -63,12 +61,10 @@ pub async fn open(
     notes: &mut Vec<String>,
 ) -> Result<Opened, String> {
     let (https, https_port) = match ports.https {
-        Some(port) => bind(address, port, "--https-port").await?,
+        Some(port) => bind(address, port, "https").await?,
         None => https_or_otherwise(address, notes).await?,
     };
-    let (mqtt, mqtt_port) = bind(address, ports.mqtt, "--mqtt-port").await?;
-    let (management, management_port) =
-        bind(address, ports.management, "--management-port").await?;
+    let (mqtt, mqtt_port) = bind(address, ports.mqtt, "mqtt").await?;
     let (plain_mqtt, plain_mqtt_port) = match ports.plain_mqtt {
         None => (None, None),
         Some(_) if !address.is_loopback() => {
@@ -77,7 +73,7 @@ pub async fn open(
             ));
         }
         Some(port) => {
-            let (listener, port) = bind(address, port, "--plain-mqtt-port").await?;
+            let (listener, port) = bind(address, port, "plain-mqtt").await?;
             (Some(listener), Some(port))
         }
     };
@@ -86,8 +82,6 @@ pub async fn open(
         https_port,
         mqtt,
         mqtt_port,
-        management,
-        management_port,
         plain_mqtt,
         plain_mqtt_port,
     })
@@ -113,15 +107,23 @@ async fn https_or_otherwise(
             notes.push(format!(
                 "port {HTTPS_PORT} {why}: HTTPS is served on {HTTPS_PORT_OTHERWISE} instead"
             ));
-            bind(address, HTTPS_PORT_OTHERWISE, "--https-port").await
+            bind(address, HTTPS_PORT_OTHERWISE, "https").await
         }
         Err(error) => Err(format!("{address}:{HTTPS_PORT}: {error}")),
     }
 }
 
-async fn bind(address: IpAddr, port: u16, option: &str) -> Result<(TcpListener, u16), String> {
-    let fail =
-        |error: std::io::Error| format!("{address}:{port}: {error} (change it with {option})");
+/// Binds a port with a deep queue; `what` names it in a failure. Gives the port as bound.
+///
+/// # Errors
+/// Names the address, the port and the settings that would change it.
+pub async fn bind(address: IpAddr, port: u16, what: &str) -> Result<(TcpListener, u16), String> {
+    let fail = |error: std::io::Error| {
+        let setting = what.replace('-', "_");
+        format!(
+            "{address}:{port}: {error} (change it with --{what}-port, or {setting}_port in castling.toml)"
+        )
+    };
     // A deep queue of connections not yet accepted: a fleet comes back all at once.
     let socket = if address.is_ipv4() {
         tokio::net::TcpSocket::new_v4()

@@ -9,6 +9,7 @@ use std::path::Path;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct UpFile {
     pub format: u32,
+    /// 0: the nodes have processes of their own.
     pub pid: u32,
     /// PEM of the authority that clients must trust.
     pub ca_file: String,
@@ -22,6 +23,8 @@ pub struct UpFile {
     /// Hubs are named `NAME.{domain}`.
     pub domain: String,
     pub regions: Vec<UpRegion>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<UpWitness>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -37,6 +40,14 @@ pub struct UpRegion {
     pub management_port: u16,
     #[serde(default)]
     pub plain_mqtt_port: Option<u16>,
+}
+
+/// A voter without hubs.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct UpWitness {
+    pub name: String,
+    pub address: String,
+    pub management_port: u16,
 }
 
 impl UpFile {
@@ -66,6 +77,7 @@ impl UpFile {
             client_secret: deployment.client_secret.clone(),
             domain: config.domain.clone(),
             regions,
+            witnesses: Vec::new(),
             notes,
         }
     }
@@ -85,6 +97,10 @@ impl UpFile {
         let path = data.join("up.json");
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("no running world found at {} ({error}); start one with `castling up`, or name its folder with --data or CASTLING_DATA", data.display()))?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+        let mut up: UpFile =
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        // Beside this file, if it is not absolute: a deployment's operator may move the folder.
+        up.ca_file = data.join(&up.ca_file).display().to_string();
+        Ok(up)
     }
 }
