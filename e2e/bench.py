@@ -1,13 +1,17 @@
 """Benchmarks of one machine: client and server on it together. Figures go to the screen and to target/bench/*.json."""
 
+import argparse
+import datetime
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from lib.bench import Running, addresses, run, target
+from lib.linked import Linked
 from lib.report import main, percentile, require, say, table
 from lib.rest import Management
 from lib.world import SCRATCH, World
@@ -17,22 +21,30 @@ HOME, GROUP, HUB = "westus2", "bench", "bench-hub"
 NO_POLICY = ("--failover-cooldown", "0s", "--failovers-per-day", "1000", "--log", "warn,openraft=error")
 PLAIN = ("--plain-mqtt-port", "1883")
 PAIR = "westus2,westcentralus"
+PUBLISHERS, IDLE = 20, 500
 
 
 class Bench:
     """A world with one hub."""
 
-    def __init__(self, name):
-        self.world = World(f"bench-{name}", *NO_POLICY, *PLAIN, regions=PAIR)
+    def __init__(self, name, world=None):
+        self.world = world or World(f"bench-{name}", *NO_POLICY, *PLAIN, regions=PAIR)
 
     def __enter__(self):
-        self.world.start()
+        self.world.__enter__()
+        try:
+            self.make_hub()
+        except BaseException:
+            self.world.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def make_hub(self):
         self.management = Management(self.world)
         self.management.create_group(GROUP, HOME)
         self.world.cli("hub", "create", HUB, "--location", HOME, "--resource-group", GROUP)
         self.host = self.management.hub(GROUP, HUB)["properties"]["hostName"]
         self.key = self.management.key(GROUP, HUB)
-        return self
 
     def __exit__(self, *what):
         self.world.__exit__(*what)
@@ -125,8 +137,23 @@ def bulk():
 
 
 def failover():
-    """The pause of planned failovers, with more and more registered devices."""
-    sizes = [int(size) for size in sys.argv[2:]] or [1_000, 100_000, 1_000_000]
+    """Planned failovers with more and more registered devices; with --rtt, over links of such round trips, and forced ones with --forced."""
+    asked = argparse.ArgumentParser(prog="cargo xtask bench failover")
+    asked.add_argument("sizes", nargs="*", type=int, help="registered devices, in rising order, all in one process")
+    asked.add_argument("--rtt", help="round trips of the links, in milliseconds, with commas: three processes with a relay between them")
+    asked.add_argument("--loss", type=float, default=0.0, help="per cent of segments lost on those links")
+    asked.add_argument("--forced", action="store_true", help="forced failovers as well: the primary is lost under load, with what its links carry")
+    asked.add_argument("--count", type=int, default=20, help="planned failovers for each round trip")
+    asked.add_argument("--forced-count", type=int, default=3)
+    # "all" runs every benchmark as it is without arguments.
+    given = asked.parse_args(sys.argv[2:] if sys.argv[1] == "failover" else [])
+    if given.rtt is not None or given.forced:
+        over_links([float(rtt) for rtt in (given.rtt or "0").split(",")], given.loss, given.count, given.forced_count if given.forced else 0)
+    else:
+        over_sizes(given.sizes or [1_000, 100_000, 1_000_000])
+
+
+def over_sizes(sizes):
     found = []
     with Bench("failover") as bench:
         bench.register(20, prefix="gap")
@@ -152,6 +179,140 @@ def failover():
     write("failover", {"publishing": 20, "failovers_each": 20, "runs": found})
     worst = max(percentile(f["pauses_ms"], 0.99) for f in found)
     require(worst < 1000, f"p99 of the pause is {worst} ms: not under a second")
+
+
+def over_links(rtts, loss, count, forced_count):
+    """Planned and forced failovers between processes whose links are slow and lossy."""
+    found = []
+    with Bench("failover-links", Linked("bench-failover-links")) as bench:
+        bench.register(PUBLISHERS, prefix="gap")
+        bench.register(IDLE, prefix="idle")
+        for rtt in rtts:
+            bench.world.set_links(rtt, loss)
+            wait_until_followed(bench)
+            one = {"rtt_ms": rtt, "loss_percent": loss, "planned": measure_failovers(bench, count, IDLE)}
+            say(f"round trip {rtt:g} ms: pauses {one['planned']['pauses_ms']} ms")
+            one["forced"] = [force(bench) for _ in range(forced_count)]
+            found.append(one)
+    print()
+    print(f"  {loss:g} % of segments lost, {PUBLISHERS} devices publishing every 10 ms")
+    table(["planned, round trip", "pause p50 ms", "p99", "max", "gap p50 ms", "gap max", "whole p50 ms", "reconnects"],
+          [[f"{f['rtt_ms']:g} ms", percentile(p["pauses_ms"], 0.5), percentile(p["pauses_ms"], 0.99), max(p["pauses_ms"]), percentile(p["gaps_ms"], 0.5), max(p["gaps_ms"]),
+            percentile(p["whole_ms"], 0.5), p["reconnects"]] for f in found for p in [f["planned"]]])
+    if forced_count:
+        print()
+        table(["forced, round trip", "word to open ms", "kill to open", "longest gap ms", "shown records", "shown ms", "lost records", "events", "ms"],
+              [[f"{f['rtt_ms']:g} ms", one["recovery_ms"], one["dead_to_open_ms"], one["gap_ms"], one["shown_records"], one["shown_span_ms"], one["lost_records"], one["lost_events"], one["lost_span_ms"]]
+               for f in found for one in f["forced"]])
+    write("failover-links", {"publishing": PUBLISHERS, "idle": IDLE, "runs": found})
+    worst = max(percentile(f["planned"]["pauses_ms"], 0.99) for f in found)
+    require(worst < 1000, f"p99 of the pause is {worst} ms: not under a second")
+
+
+def force(bench):
+    """Loses the primary under load, forces the hub over, brings the old region back, and reads what it alone had."""
+    wait_until_ready(bench)
+    primary = bench.management.roles(GROUP, HUB)[0]
+    publishers = Running("gap", *target(bench.world, bench.host, "gap"), "--connections", PUBLISHERS, "--seconds", 600)
+    try:
+        publishers.wait_connected()
+        time.sleep(2)
+        killed = time.time()
+        bench.world.lose_site(primary)
+        recovered = go_forced(bench)
+        time.sleep(2)
+        figures = publishers.end()
+    finally:
+        publishers.kill()
+    opened = next(step for step in recovered["steps"] if step["name"] == "open")["ended"]
+    bench.world.start_nodes(primary)
+    returned = wait_until_returned(bench)
+    lost = returned["lost"]
+    require(lost["exact"], f"the report of {primary}'s return has no exact figures: {lost}")
+    say(f"forced: open {recovered['recoveryMs']} ms after the word; lost {lost['records']} records")
+    return {"recovery_ms": recovered["recoveryMs"], "dead_to_open_ms": round(moment(opened) * 1000 - killed * 1000), "gap_ms": figures["longest_ms"],
+            "shown_records": recovered["lost"]["records"], "shown_span_ms": recovered["lost"]["spanMs"], "lease_wait_ms": recovered["leaseWaitMs"], "steps_ms": {step["name"]: step["ms"] for step in recovered["steps"]},
+            "lost_records": lost["records"], "lost_events": lost["events"], "lost_span_ms": lost["spanMs"], "reconnects": figures["reconnects"]}
+
+
+def go_forced(bench, seconds=120):
+    """The forced failover, as soon as the regions agree that the primary is lost; its report."""
+    deadline = time.monotonic() + seconds
+    words = ("hub", "failover", "start", HUB, "--forced", "--accept-loss", "all", "--yes", HUB)
+    while True:
+        done = subprocess.run(bench.world.command(*words), capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode == 0:
+            return bench.world.cli_json("hub", "failover", "report", HUB)
+        require(time.monotonic() < deadline, f"no forced failover after {seconds} s: {done.stdout}{done.stderr}")
+        time.sleep(0.2)
+
+
+def moment(text):
+    """Seconds since 1970 of an ISO time in UTC."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def wait_until_returned(bench, seconds=180):
+    deadline = time.monotonic() + seconds
+    while True:
+        report = bench.world.cli_json("hub", "failover", "report", HUB)
+        if report["returned"]:
+            return report
+        require(time.monotonic() < deadline, f"the old primary has not returned after {seconds} s: {report['lost']}")
+        time.sleep(0.2)
+
+
+def wait_until_ready(bench, seconds=120):
+    """Until a planned failover could begin: both regions are there and in step."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done = subprocess.run(bench.world.command("hub", "failover", "check", HUB), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode == 0:
+            return
+        require(time.monotonic() < deadline, f"no failover could begin after {seconds} s: {done.stdout}{done.stderr}")
+        time.sleep(0.5)
+
+
+def storm():
+    """Connected devices lose their region at once, the hub is forced over, and they come back through the other region."""
+    count = int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[1] == "storm" else 10_000
+    with Bench("storm", Linked("bench-storm")) as bench:
+        say(f"registering {count} devices")
+        bench.register(count, prefix="storm")
+        wait_until_ready(bench)
+        primary, secondary = bench.management.roles(GROUP, HUB)
+        ways = [bench.world.region(primary), bench.world.region(secondary)]
+        fleet = Running("storm", *target(bench.world, bench.host, "storm", regions=ways), "--connections", count, "--hold-seconds", 900)
+        try:
+            fleet.wait_connected(300)
+            say(f"{count} devices are connected")
+            time.sleep(3)
+            before = bench.world.metrics(ways[1:])
+            killed = time.time()
+            bench.world.lose_site(primary)
+            report = go_forced(bench)
+            fleet.wait_said("back", 300)
+            time.sleep(1)
+            after = bench.world.metrics(ways[1:])
+            figures = fleet.end()
+        finally:
+            fleet.kill()
+        bench.world.start_nodes(primary)
+        wait_until_returned(bench)
+    opened = moment(next(step for step in report["steps"] if step["name"] == "open")["ended"])
+    after_open = {name: figures["first_lost_ms"] + figures[name] - round(opened * 1000) for name in ("back_p50_ms", "back_p90_ms", "back_p99_ms", "back_all_ms")}
+    counted = {name: after.get(f"castling_mqtt_{name}_total", 0) - before.get(f"castling_mqtt_{name}_total", 0)
+               for name in ("accepted", "admitted", "admission_delayed", "admission_refused", "handshakes_resumed", "connects")}
+    print()
+    table(["back", "50 %", "90 %", "99 %", "all"],
+          [["ms after the region died", *(figures[name] for name in after_open)], ["ms after the hub opened", *after_open.values()]])
+    print()
+    table(["a second", "peak", "held"], [["admitted (TLS done)", figures["admitted_peak_per_s"], f"{figures['admitted_held_per_s']:.0f}"],
+                                         ["back (CONNACK)", figures["back_peak_per_s"], f"{figures['back_held_per_s'] or 0:.0f}"]])
+    print()
+    table(["the region's own count", "connections"], [[name, f"{number:.0f}"] for name, number in counted.items()])
+    write("storm", {"devices": count, "dead_to_open_ms": round((opened - killed) * 1000), "recovery_ms": report["recoveryMs"], "after_open": after_open, "server": counted, **figures})
+    require(figures["back"] == count, f"{count - figures['back']} of {count} devices did not come back")
 
 
 def measure_failovers(bench, count, idle):
@@ -192,7 +353,7 @@ def wait_until_followed(bench, seconds=120):
         time.sleep(0.2)
 
 
-MODES = {"ingest": ingest, "failover": failover, "idle": idle, "import": bulk}
+MODES = {"ingest": ingest, "failover": failover, "idle": idle, "import": bulk, "storm": storm}
 
 
 def scenario():
@@ -201,4 +362,5 @@ def scenario():
         mode()
 
 
-main(scenario)
+if __name__ == "__main__":
+    main(scenario)

@@ -5,10 +5,11 @@ import re
 import time
 from urllib.parse import quote
 
+from lib.mqtt import Line
 from lib.rest import API
 
 from .hub import ATTACKER, EXCLUDED, GROUP, HUB, answer_json
-from .wire import KIB, Group, Line
+from .wire import KIB, Group
 
 RANDOM = 200
 

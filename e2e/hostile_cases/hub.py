@@ -6,10 +6,9 @@ import random
 import re
 import ssl
 
+from lib.mqtt import Line, connect, publish
 from lib.report import Failed, require
 from lib.rest import API, Management, Service, device_key, sas
-
-from .wire import Line, connect, publish
 
 GROUP, HUB, EXCLUDED, SINGLE = "hostile", "hostile-hub", "hostile-excluded", "hostile-single"
 CANARIES, ATTACKER, QUIET = ["canary-0", "canary-1"], "attacker", ["bystander", "disabled", "queued"]

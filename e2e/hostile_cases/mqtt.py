@@ -5,11 +5,12 @@ import re
 import struct
 import time
 
+from lib.mqtt import Line, connect, packet, publish, subscribe, text
 from lib.report import require
 from lib.rest import device_key, sas
 
 from .hub import ATTACKER, GROUP
-from .wire import KIB, Group, Line, changed, connect, packet, publish, subscribe, text
+from .wire import KIB, Group, changed
 
 RANDOM, SLOW = 300, 200
 

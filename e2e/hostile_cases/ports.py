@@ -6,7 +6,9 @@ import socket
 import ssl
 import struct
 
-from .wire import Group, Line
+from lib.mqtt import Line
+
+from .wire import Group
 
 
 def link_ports(world):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 
 from .report import Failed, require
 
@@ -34,7 +35,8 @@ class Running:
         self.mode = words[0]
         self.process = subprocess.Popen([BENCH, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.errors, self.printed = [], ""
-        self.connected = threading.Event()
+        # What a mode says of itself on the way.
+        self.said = {"connected": threading.Event(), "back": threading.Event()}
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
         self.listener = threading.Thread(target=self.listen, daemon=True)
@@ -46,13 +48,19 @@ class Running:
 
     def watch(self):
         for line in self.process.stderr:
-            if line.strip() == "connected":
-                self.connected.set()
+            if line.strip() in self.said:
+                self.said[line.strip()].set()
             else:
                 self.errors.append(line.strip())
 
     def wait_connected(self, seconds=120):
-        require(self.connected.wait(seconds), f"castling-bench {self.mode} is not connected after {seconds} s: {self.errors}")
+        self.wait_said("connected", seconds)
+
+    def wait_said(self, word, seconds):
+        deadline = time.monotonic() + seconds
+        while not self.said[word].wait(0.2):
+            require(self.alive(), f"castling-bench {self.mode} ended: {self.errors}")
+            require(time.monotonic() < deadline, f"castling-bench {self.mode} is not {word} after {seconds} s: {self.errors}")
 
     def alive(self):
         return self.process.poll() is None
@@ -72,5 +80,37 @@ class Running:
 
     def kill(self):
         if self.alive():
+            self.process.kill()
+            self.process.wait()
+
+
+class Relay:
+    """Links between nodes that can be made slow, lossy and silent; `links` are (name, address it listens at, address behind it)."""
+
+    def __init__(self, links, delay_ms=0.0, loss=0.0):
+        words = [word for name, listen, target in links for word in ("--link", f"{name}={listen}={target}")]
+        self.process = subprocess.Popen([BENCH, "relay", *words, "--delay-ms", str(delay_ms), "--loss", str(loss)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first = self.process.stderr.readline().strip()
+        require(first == "connected", f"castling-bench relay: {first}")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def ask(self, order):
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def order(self, text):
+        answer = self.ask(text)
+        require(answer == "ok", f"castling-bench relay, {text}: {answer}")
+
+    def stats(self):
+        return {link["link"]: link for link in json.loads(self.ask("stats"))["links"]}
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

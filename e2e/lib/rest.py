@@ -29,19 +29,38 @@ def device_key(device):
 
 
 class Management:
-    """Resource groups, hubs, operations."""
+    """Resource groups, hubs, operations: through the first region that answers, each serves the same; or through `only` one, by its place."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, world, patience=15, only=None):
+        self.world, self.patience, self.only = world, patience, only
         self.session = requests.Session()
         self.token = None
+        self.at = only or 0
+
+    def url(self):
+        places = [region for region in self.world.regions if region.get("management_port")]
+        if self.at == 0 or not places:
+            return self.world.up["management_url"]
+        place = places[self.at % len(places)]
+        return f"https://{place['address']}:{place['management_port']}"
 
     def call(self, method, path, body=None, ok=(200, 201, 202, 204)):
-        url = f"{self.world.up['management_url']}{path}"
+        for attempt in range(len(self.world.regions)):
+            try:
+                return self.once(method, path, body, ok)
+            except requests.RequestException:
+                # Another region may answer. Only a question is asked twice.
+                if self.only is not None:
+                    raise
+                self.at = (self.at + 1) % len(self.world.regions)
+                if method != "GET" or attempt + 1 == len(self.world.regions):
+                    raise
+
+    def once(self, method, path, body, ok):
         if self.token is None:
             self.token = self.sign_in()
         answer = self.session.request(
-            method, url, params={"api-version": API}, json=body, timeout=60, verify=self.world.up["ca_file"],
+            method, f"{self.url()}{path}", params={"api-version": API}, json=body, timeout=(min(5, self.patience), 60 if method != "GET" else self.patience), verify=self.world.up["ca_file"],
             headers={"Authorization": f"Bearer {self.token}"},
         )
         if answer.status_code not in ok:
@@ -50,11 +69,17 @@ class Management:
 
     def sign_in(self):
         up = self.world.up
-        answer = self.session.post(
-            f"{up['management_url']}/{up['tenant']}/oauth2/v2.0/token", timeout=30, verify=up["ca_file"],
-            data={"grant_type": "client_credentials", "client_id": up["client_id"], "client_secret": up["client_secret"],
-                  "scope": f"{up['management_url']}/.default"},
-        )
+        deadline = time.monotonic() + 10
+        while True:
+            answer = self.session.post(
+                f"{self.url()}/{up['tenant']}/oauth2/v2.0/token", timeout=(min(5, self.patience), self.patience), verify=up["ca_file"],
+                data={"grant_type": "client_credentials", "client_id": up["client_id"], "client_secret": up["client_secret"],
+                      "scope": "https://management.azure.com/.default"},
+            )
+            # A region that has just started may not know its deployment yet, and says so.
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         require(answer.status_code == 200, f"signing in: {answer.status_code} {answer.text[:300]}")
         return answer.json()["access_token"]
 

@@ -35,4 +35,14 @@ pub enum Fault {
     NeverUnfence,
     /// The dry run says the opposite of what it found (I9).
     DryRunLies,
+    /// A gateway lets consumers go on past a divergence (I4).
+    SkipRewind,
+    /// A region's clock stands still for its engine: its lease never lapses (I1).
+    IgnoreLease,
+    /// A region's engine is not told that a forced failover waits for its lease (I1).
+    IgnoreSuspended,
+    /// The report of a forced failover names one record too few (I3).
+    ReportLies,
+    /// The coordinator does not wait for the old primary's lease (I1).
+    ShortWait,
 }

@@ -67,18 +67,22 @@ pub enum Asked {
     CommitOffset {
         consumer: u32,
         at: PartitionKey,
-        next: u64,
+        next: Stand,
     },
     GetOffset {
         consumer: u32,
         at: PartitionKey,
     },
+    /// `from`: the epoch in which the consumer read last, and the first sequence number that it has not read.
     ReadEvents {
         consumer: u32,
         at: PartitionKey,
-        from: Option<u64>,
+        from: Option<Stand>,
     },
 }
+
+/// Where a consumer stands: the epoch in which it read, and the first sequence number that it has not read.
+pub type Stand = (Epoch, u64);
 
 /// A twin as a service sees it; `None`: the property was never set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,10 +116,13 @@ pub enum Got {
         etag: String,
     },
     Messages(Vec<Delivered>),
-    Offset(Option<u64>),
+    Offset(Option<Stand>),
+    /// Events with the epochs of their records. `rewound`: the consumer was put back, from where to where.
     Events {
-        events: Vec<(Sequence, EventId)>,
+        events: Vec<(Sequence, Epoch, EventId)>,
         next: Sequence,
+        epoch: Epoch,
+        rewound: Option<(Sequence, Sequence)>,
     },
 }
 
@@ -141,7 +148,8 @@ pub enum Entry {
         outcome: Outcome,
     },
     /// A region gave out an answer. It was decided in `turn` (turns of all engines are in one order), when the
-    /// region's clock showed `clock`; on a `sync` hub it may leave later.
+    /// region's clock showed `clock`; on a `sync` hub it may leave later. What it wrote stands after record `after`, up to
+    /// record `upto`.
     Answered {
         op: OpId,
         region: RegionId,
@@ -149,11 +157,29 @@ pub enum Entry {
         epoch: Epoch,
         turn: u64,
         clock: UnixMillis,
+        after: Lsn,
+        upto: Lsn,
     },
-    /// A durable record of a region's log holds this event.
+    /// A region lets a partition be read, and acknowledges, at this epoch from now on.
+    Serves {
+        region: RegionId,
+        at: PartitionKey,
+        epoch: Epoch,
+    },
+    /// A record of a region's log is durable.
+    Record {
+        region: RegionId,
+        at: PartitionKey,
+        lsn: Lsn,
+        epoch: Epoch,
+        crc: u32,
+        time: UnixMillis,
+    },
+    /// It holds this event.
     Logged {
         region: RegionId,
         at: PartitionKey,
+        lsn: Lsn,
         sequence: Sequence,
         epoch: Epoch,
         event: EventId,
@@ -162,6 +188,16 @@ pub enum Entry {
     Reset {
         region: RegionId,
         at: PartitionKey,
+    },
+    /// A region has given up its records after `to`.
+    Rewound {
+        region: RegionId,
+        at: PartitionKey,
+        to: Lsn,
+    },
+    /// A region's disk is lost.
+    Wiped {
+        region: RegionId,
     },
     /// Retention took everything before `first`.
     Trimmed {
@@ -173,10 +209,31 @@ pub enum Entry {
     Positioned {
         consumer: u32,
         at: PartitionKey,
-        next: Option<u64>,
+        next: Option<Stand>,
     },
     Asked {
         operation: String,
+    },
+    /// A forced failover begins, with the estimate that its operator saw.
+    Forced {
+        operation: String,
+        from: RegionId,
+        epoch: Epoch,
+        shown: Shown,
+        /// Within which the loss of the check step's own estimate had to be; `None`: whatever it is.
+        accepted: Option<(Option<i64>, Option<u64>)>,
+    },
+    /// Where the new primary of a forced failover began.
+    Diverged {
+        operation: String,
+        from: RegionId,
+        epoch: Epoch,
+        positions: Vec<(PartitionKey, Lsn, Sequence)>,
+    },
+    /// What the old primary said that it alone had: partition, first, last, records, events.
+    Returned {
+        operation: String,
+        ranges: Vec<(PartitionKey, Lsn, Lsn, u64, u64)>,
     },
     Step {
         operation: String,
@@ -212,6 +269,32 @@ pub enum Entry {
     Audit,
 }
 
+/// A forced failover's estimate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shown {
+    pub records: u64,
+    pub span_ms: i64,
+    pub age_ms: i64,
+    pub worst_ms: i64,
+    /// Partitions of which nothing was known.
+    pub unknown: usize,
+}
+
+/// Records that a region set aside, as they can be read at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalSalvage {
+    pub region: RegionId,
+    pub id: String,
+    pub at: PartitionKey,
+    pub first: Lsn,
+    pub last: Lsn,
+    /// As its description says.
+    pub count: u64,
+    pub events: u64,
+    pub records: Vec<(Lsn, u32)>,
+    pub broken: Option<String>,
+}
+
 /// A partition as one region holds it at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalPartition {
@@ -227,7 +310,7 @@ pub struct FinalPartition {
     pub stored_state: u128,
     /// First sequence number that is kept.
     pub first_sequence: Sequence,
-    pub events: Vec<(Sequence, EventId)>,
+    pub events: Vec<(Sequence, Epoch, EventId)>,
     pub broken: Option<String>,
 }
 
@@ -250,6 +333,7 @@ pub struct FinalOperation {
 #[derive(Clone, Debug, Default)]
 pub struct Finals {
     pub partitions: Vec<FinalPartition>,
+    pub salvages: Vec<FinalSalvage>,
     pub operations: Vec<FinalOperation>,
     /// True time when the last troubles were healed, and at the end.
     pub healed: Millis,
@@ -258,6 +342,8 @@ pub struct Finals {
     pub unanswered: Vec<OpId>,
     /// Largest difference between any region's clock and true time.
     pub clock_error_ms: i64,
+    /// Answers wait for the partner.
+    pub sync: bool,
     /// Wall clock of true time 0.
     pub epoch_ms: i64,
 }

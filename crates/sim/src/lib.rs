@@ -3,6 +3,7 @@
 //!
 //! One seed, one run: no thread, no clock, no socket. [`simulate`] runs a seed, [`checkers::check`] judges its history.
 
+pub mod cases;
 pub mod checkers;
 pub mod fault;
 pub mod history;
@@ -12,9 +13,20 @@ mod world;
 pub use checkers::{Violation, check};
 pub use fault::Fault;
 pub use history::History;
-pub use world::Run;
+pub use world::{Plan, Run};
 
 /// Runs one seed to its end.
 pub fn simulate(seed: u64, fault: Option<Fault>, trace: bool) -> Run {
-    world::World::new(seed, fault, trace).run()
+    let plan = Plan {
+        seed,
+        fault,
+        trace,
+        ..Plan::default()
+    };
+    run(plan)
+}
+
+/// Runs what a plan says to its end.
+pub fn run(plan: Plan) -> Run {
+    world::World::new(plan).run()
 }

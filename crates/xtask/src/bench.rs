@@ -1,8 +1,11 @@
-//! `bench NAME`: figures of this machine, as tables and as JSON in target/bench.
+//! `bench NAME [OPTIONS]`: figures of this machine, as tables and as JSON in target/bench. Options go to the benchmark:
+//! `bench failover --rtt 0,40,80 --loss 0.1 --forced`, `bench storm 10000`, `bench return --devices 1000,100000`.
 
 use crate::{e2e, python, shell};
 
-const NAMES: [&str; 5] = ["ingest", "failover", "idle", "import", "all"];
+const NAMES: [&str; 7] = [
+    "ingest", "failover", "idle", "import", "storm", "return", "all",
+];
 
 /// # Errors
 /// When the name is unknown, a build fails or the benchmark does.
@@ -16,9 +19,15 @@ pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
     python::find()?;
     e2e::build()?;
     let python = python::environment()?;
-    let mut command = e2e::script(&python, "bench");
+    // A long one with its own file and options; not part of `all`.
+    let mut command = if name == "return" {
+        e2e::script(&python, "returning")
+    } else {
+        let mut command = e2e::script(&python, "bench");
+        command.arg(name);
+        command
+    };
     command
-        .arg(name)
         .args(arguments)
         .env("CASTLING_BENCH_OUT", shell::target().join("bench"));
     shell::run(&mut command).map_err(|_| format!("bench {name} did not end well"))

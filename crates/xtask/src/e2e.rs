@@ -61,7 +61,7 @@ fn known(name: &str) -> Result<(), String> {
     ))
 }
 
-/// The scenarios: every Python file of e2e/ but the benchmarks and the tests of the tests.
+/// The scenarios: every Python file of e2e/ but those that are verbs of their own and the tests of the tests.
 fn names() -> Result<Vec<String>, String> {
     let folder = shell::root().join("e2e");
     let files =
@@ -69,7 +69,7 @@ fn names() -> Result<Vec<String>, String> {
     let mut names: Vec<String> = files
         .filter_map(|file| file.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".py").map(str::to_owned))
-        .filter(|name| name != "bench" && name != SELF_TEST)
+        .filter(|name| !["bench", "returning", "chaos", SELF_TEST].contains(&name.as_str()))
         .collect();
     names.sort();
     Ok(names)
@@ -94,7 +94,8 @@ pub fn script(python: &std::path::Path, name: &str) -> Command {
         .env("PYTHONUNBUFFERED", "1")
         .env("CASTLING_BIN", release.join("castling"))
         .env("CASTLING_BENCH_BIN", release.join("castling-bench"))
-        .env("CASTLING_SCRATCH", shell::target().join("e2e").join("runs"));
+        .env("CASTLING_SCRATCH", shell::target().join("e2e").join("runs"))
+        .env("CASTLING_CHAOS_OUT", shell::target().join("chaos"));
     for name in python::TRUST_VARIABLES {
         command.env_remove(name);
     }

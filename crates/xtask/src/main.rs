@@ -1,6 +1,7 @@
 //! `cargo xtask VERB`: every verb a developer needs.
 
 mod bench;
+mod chaos;
 mod e2e;
 mod python;
 mod shell;
@@ -16,8 +17,9 @@ cargo xtask VERB
   ci                   the same; the name that build machines use
   tidy                 crate arrows, words that may not appear below the line, sizes, links, dependencies
   sim [ARGS]           the simulation; ARGS go to castling-sim, e.g. --seeds 200
-  e2e NAME [ARGS]      against the real binary, NAME.py in e2e/: tutorial, fifty, kill [--short], hostile
-  bench NAME           ingest, failover, idle, import or all; figures go to target/bench
+  e2e NAME [ARGS]      against the real binary, NAME.py in e2e/: tutorial, fifty, kill, hostile, disaster, cuts, diskfull; --short for the last three and kill
+  chaos [ARGS]         faults from a seed against real processes, then a verdict: --minutes 10, --seed S, --short, --only FAULT,…
+  bench NAME           ingest, failover, idle, import, storm or all; figures go to target/bench
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["sim", rest @ ..] => test::sim(rest),
         ["e2e", name, rest @ ..] => e2e::run(name, rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         ["bench", name, rest @ ..] => bench::run(name, rest),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

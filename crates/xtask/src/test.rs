@@ -1,6 +1,6 @@
 //! `test`: what must pass before a commit. Steps run one after the other, and the first failure ends it.
 
-use crate::{e2e, python, shell, tidy};
+use crate::{chaos, e2e, python, shell, tidy};
 use std::time::Instant;
 
 const SEEDS: &str = "200";
@@ -38,6 +38,16 @@ pub fn run() -> Result<(), String> {
         ("end to end: fifty failovers", || {
             e2e::run_built("fifty", &[])
         }),
+        ("end to end: disaster, short", || {
+            e2e::run_built("disaster", &["--short"])
+        }),
+        ("end to end: cuts, short", || {
+            e2e::run_built("cuts", &["--short"])
+        }),
+        ("end to end: full disks, short", || {
+            e2e::run_built("diskfull", &["--short"])
+        }),
+        ("chaos, short", || chaos::run_built(&["--short"])),
     ];
     for (name, work) in steps {
         shell::step(name, work)?;

@@ -1,5 +1,6 @@
 //! I8: every failover ends, or has a legal next command, within its budget; and when nothing is broken any more, the hub answers.
 
+use super::losses::{Fate, Losses};
 use super::questions::Questions;
 use crate::history::{Asked, Entry, History, Outcome};
 use types::limits;
@@ -12,7 +13,7 @@ const HEALED_MS_MAX: i64 = limits::FAILOVER_CHECK_MS_MAX
     + 10_000
     + 5_000;
 
-pub fn check(history: &History, questions: &Questions) -> Vec<String> {
+pub fn check(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
     let mut found = Vec::new();
     let finals = &history.finals;
     if !history
@@ -50,12 +51,12 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
         let asked = questions.get(op).map(|question| &question.asked);
         found.push(format!("question {op} ({asked:?}) never had an answer"));
     }
-    found.extend(unserved(history, questions));
+    found.extend(unserved(history, questions, losses));
     found
 }
 
 /// The last questions are answered, with an answer that a healthy hub gives.
-fn unserved(history: &History, questions: &Questions) -> Vec<String> {
+fn unserved(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
     let Some(audit) = history
         .entries
         .iter()
@@ -63,12 +64,26 @@ fn unserved(history: &History, questions: &Questions) -> Vec<String> {
     else {
         return vec!["the last questions were never asked".into()];
     };
+    // A device whose registration was lost is not known any more.
+    let forgotten = |device: u32| {
+        questions.values().any(|question| {
+            let registers =
+                matches!(question.asked, Asked::Register { device: d, .. } if d == device);
+            registers && losses.fate(question) != Fate::Kept
+        })
+    };
     let last = questions
         .iter()
         .filter(|(_, question)| question.invoked > audit);
     last.filter(|(_, question)| {
         let rejected = matches!(question.completed, Some((_, Outcome::Rejected(_))));
-        !(question.is_acked() || rejected && matches!(question.asked, Asked::GetIdentity { .. }))
+        let gone = match &question.asked {
+            Asked::GetIdentity { .. } => true,
+            Asked::GetTwin { device } | Asked::LockMessages { device } => forgotten(*device),
+            Asked::Telemetry(id) => forgotten(id.device),
+            _ => false,
+        };
+        !(question.is_acked() || rejected && gone)
     })
     .map(|(op, question)| {
         format!(

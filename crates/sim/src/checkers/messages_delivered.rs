@@ -1,13 +1,15 @@
 //! I6: a cloud-to-device message is not delivered after its expiry or completion, and everything accepted that is neither is still
 //! there to be delivered at the end.
 //!
-//! Expiry counts by the clock of the region that decides, in the turn in which it decides.
+//! Expiry counts by the clock of the region that decides, in the turn in which it decides. What a forced failover lost, messages
+//! and completions, counts for nothing after it.
 
-use super::questions::{Question, Questions};
+use super::losses::{Fate, Losses};
+use super::questions::{Decided, Question, Questions};
 use crate::history::{Asked, Entry, Got, History, OpId};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub fn check(history: &History, questions: &Questions) -> Vec<String> {
+pub fn check(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
     let mut found = Vec::new();
     let sent: BTreeMap<u64, (OpId, &Question)> = questions
         .iter()
@@ -24,7 +26,7 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
         for message in messages {
             let number = message.message;
             match question.decided {
-                Some((region, _, clock)) if message.expiry <= clock => {
+                Some(Decided { region, clock, .. }) if message.expiry <= clock => {
                     found.push(format!("question {op}: message {number} was delivered by region {region} {} ms after its expiry", clock.since(message.expiry)));
                 }
                 _ => {}
@@ -34,20 +36,24 @@ pub fn check(history: &History, questions: &Questions) -> Vec<String> {
                     "question {op}: message {number} was delivered and never accepted"
                 ));
             }
-            let turn = question.decided.map(|(_, turn, _)| turn);
-            let completed = ended
-                .get(&number)
-                .and_then(|complete| complete.decided)
-                .map(|(_, turn, _)| turn);
-            if let (Some(turn), Some(completed)) = (turn, completed)
-                && turn > completed
-            {
-                found.push(format!("question {op}: message {number} was delivered in turn {turn}, after it was completed in turn {completed}"));
+            let Some(complete) = ended.get(&number) else {
+                continue;
+            };
+            let (Some(now), Some(then)) = (question.decided, complete.decided) else {
+                continue;
+            };
+            if now.turn > then.turn && !undone(losses.fate(complete), now) {
+                found.push(format!("question {op}: message {number} was delivered in turn {}, after it was completed in turn {}", now.turn, then.turn));
             }
         }
     }
-    found.extend(missing(history, questions, &sent));
+    found.extend(missing(history, questions, &sent, losses));
     found
+}
+
+/// What was decided then may be lost for what is decided now.
+fn undone(fate: Fate, now: Decided) -> bool {
+    fate.is_gone(now.epoch) || fate.is_doubtful(now.epoch)
 }
 
 /// Acknowledged completions by message.
@@ -65,6 +71,7 @@ fn missing(
     history: &History,
     questions: &Questions,
     sent: &BTreeMap<u64, (OpId, &Question)>,
+    losses: &Losses,
 ) -> Vec<String> {
     let Some(audit) = history
         .entries
@@ -102,6 +109,7 @@ fn missing(
             continue;
         };
         let waits = question.is_acked()
+            && losses.fate(question) == Fate::Kept
             && expiry.0 > over
             && !perhaps_completed.contains(message)
             && asked.contains(&device);

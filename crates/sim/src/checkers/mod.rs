@@ -3,6 +3,8 @@
 mod answers_in_time;
 mod copies_equal;
 mod dry_run_true;
+mod loss_known;
+mod losses;
 mod messages_delivered;
 mod nothing_lost;
 mod one_active;
@@ -29,17 +31,22 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All violations of a history, by invariant. I3 is about forced failovers, which this world does not have.
+/// All violations of a history, by invariant.
 pub fn check(history: &History) -> Vec<Violation> {
     let questions = questions::of(history);
-    let checks: [(&'static str, Vec<String>); 8] = [
-        ("I1", one_active::check(history)),
-        ("I2", nothing_lost::check(history, &questions)),
-        ("I4", positions_stay::check(history, &questions)),
-        ("I5", versions_rise::check(&questions)),
-        ("I6", messages_delivered::check(history, &questions)),
+    let losses = losses::of(history);
+    let checks: [(&'static str, Vec<String>); 9] = [
+        ("I1", one_active::check(history, &losses)),
+        ("I2", nothing_lost::check(history, &questions, &losses)),
+        ("I3", loss_known::check(history, &questions, &losses)),
+        ("I4", positions_stay::check(history, &questions, &losses)),
+        ("I5", versions_rise::check(&questions, &losses)),
+        (
+            "I6",
+            messages_delivered::check(history, &questions, &losses),
+        ),
         ("I7", copies_equal::check(history)),
-        ("I8", answers_in_time::check(history, &questions)),
+        ("I8", answers_in_time::check(history, &questions, &losses)),
         ("I9", dry_run_true::check(history)),
     ];
     let violations = checks.into_iter().flat_map(|(invariant, found)| {

@@ -1,13 +1,16 @@
 //! I2: everything acknowledged is there afterwards, of every kind of data, and once; what was said not to be done was not done.
+//!
+//! Of what was acknowledged only what a forced failover gave up may be missing; how much that may be is I3.
 
+use super::losses::{Fate, Losses};
 use super::questions::{Question, Questions};
-use crate::history::{Asked, Entry, EventId, Got, History, OpId, Outcome};
+use crate::history::{Asked, Entry, EventId, Got, History, OpId, Outcome, Stand};
 use std::collections::{BTreeMap, BTreeSet};
-use types::{ErrorCode, PartitionKey, Sequence};
+use types::{Epoch, ErrorCode, PartitionKey, Sequence};
 
-pub fn check(history: &History, questions: &Questions) -> Vec<String> {
-    let mut found = telemetry(history, questions);
-    for (name, register) in registers(questions) {
+pub fn check(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
+    let mut found = telemetry(history, questions, losses);
+    for (name, register) in registers(questions, losses) {
         found.extend(register.check(&name));
     }
     found
@@ -30,7 +33,7 @@ fn places(history: &History) -> BTreeMap<EventId, BTreeSet<(PartitionKey, Sequen
     places
 }
 
-fn telemetry(history: &History, questions: &Questions) -> Vec<String> {
+fn telemetry(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
     let mut found = Vec::new();
     let places = places(history);
     let trimmed = trimmed(history);
@@ -41,7 +44,7 @@ fn telemetry(history: &History, questions: &Questions) -> Vec<String> {
                 .partitions
                 .iter()
                 .filter(|p| p.region == region)
-                .flat_map(|p| p.events.iter().map(|(_, id)| *id))
+                .flat_map(|p| p.events.iter().map(|(_, _, id)| *id))
                 .collect()
         })
         .collect();
@@ -75,7 +78,7 @@ fn telemetry(history: &History, questions: &Questions) -> Vec<String> {
             let gone = trimmed
                 .get(&(region, *at))
                 .is_some_and(|first| sequence < first);
-            if !kept.contains(id) && !gone {
+            if !kept.contains(id) && !gone && !losses.lost(id) {
                 found.push(format!("question {op}: event {id:?} was acknowledged at {at}/{sequence} and is not in the log of region {region}"));
             }
         }
@@ -112,10 +115,10 @@ fn order(history: &History, questions: &Questions) -> Vec<String> {
     let mut found = Vec::new();
     for partition in &history.finals.partitions {
         let mut last: BTreeMap<u32, EventId> = BTreeMap::new();
-        for (sequence, id) in partition
+        for (sequence, _, id) in partition
             .events
             .iter()
-            .filter(|(_, id)| sent.contains_key(id))
+            .filter(|(_, _, id)| sent.contains_key(id))
         {
             if let Some(before) = last.insert(id.device, *id)
                 && before.counter > id.counter
@@ -133,9 +136,29 @@ fn order(history: &History, questions: &Questions) -> Vec<String> {
 /// A value that one client writes and anybody reads.
 #[derive(Default)]
 struct Register<'a> {
-    /// In the order in which they were asked. `None`: taken away.
-    writes: Vec<(OpId, Option<u64>, &'a Question)>,
+    /// In the order in which they were asked.
+    writes: Vec<Write<'a>>,
     reads: Vec<(OpId, Option<u64>, &'a Question)>,
+}
+
+struct Write<'a> {
+    op: OpId,
+    /// `None`: taken away.
+    value: Option<u64>,
+    question: &'a Question,
+    fate: Fate,
+}
+
+impl Write<'_> {
+    /// A read that was decided at this epoch finds nothing of it any more.
+    fn is_gone(&self, epoch: Epoch) -> bool {
+        self.fate.is_gone(epoch)
+    }
+
+    /// For a read that was decided at this epoch, it may or may not have been done.
+    fn is_open(&self, epoch: Epoch) -> bool {
+        self.question.is_open() || self.fate.is_doubtful(epoch)
+    }
 }
 
 impl Register<'_> {
@@ -144,24 +167,25 @@ impl Register<'_> {
     fn check(&self, name: &str) -> Vec<String> {
         let mut found = Vec::new();
         for (op, value, read) in &self.reads {
-            let Some(answered) = read.answered() else {
+            let (Some(answered), Some(decided)) = (read.answered(), read.decided) else {
                 continue;
             };
-            let last_acked = self.writes.iter().rposition(|(_, _, write)| {
-                write.is_acked() && write.answered().is_some_and(|place| place < read.invoked)
+            let epoch = decided.epoch;
+            let last_acked = self.writes.iter().rposition(|write| {
+                let asked = write.question;
+                let before = asked.answered().is_some_and(|place| place < read.invoked);
+                asked.is_acked() && before && !write.is_gone(epoch) && !write.is_open(epoch)
             });
             let from = last_acked.unwrap_or(0);
             let untouched = last_acked.is_none() && value.is_none();
-            let possible = self
-                .writes
-                .iter()
-                .enumerate()
-                .any(|(n, (_, written, write))| {
-                    let in_time = write.invoked < answered && !write.is_undone();
-                    in_time && *written == *value && (n >= from || write.is_open())
-                });
+            let possible = self.writes.iter().enumerate().any(|(n, write)| {
+                let asked = write.question;
+                let in_time = asked.invoked < answered && !asked.is_undone();
+                let there = in_time && !write.is_gone(epoch) && write.value == *value;
+                there && (n >= from || write.is_open(epoch))
+            });
             if !possible && !untouched {
-                let wanted = last_acked.map(|n| (self.writes[n].0, self.writes[n].1));
+                let wanted = last_acked.map(|n| (self.writes[n].op, self.writes[n].value));
                 found.push(format!("{name}: question {op} found {value:?}; the last acknowledged write before it was {wanted:?}"));
             }
         }
@@ -170,13 +194,15 @@ impl Register<'_> {
 }
 
 /// Twins' sections, identities and stored offsets.
-fn registers(questions: &Questions) -> BTreeMap<String, Register<'_>> {
-    let mut all: BTreeMap<String, Register<'_>> = BTreeMap::new();
-    let mut write = |name: String, op: OpId, value: Option<u64>, question| {
-        all.entry(name)
-            .or_default()
-            .writes
-            .push((op, value, question))
+fn registers<'a>(questions: &'a Questions, losses: &Losses) -> BTreeMap<String, Register<'a>> {
+    let mut all: BTreeMap<String, Register<'a>> = BTreeMap::new();
+    let mut write = |name: String, op: OpId, value: Option<u64>, question: &'a Question| {
+        all.entry(name).or_default().writes.push(Write {
+            op,
+            value,
+            question,
+            fate: losses.fate(question),
+        })
     };
     for (op, question) in questions {
         match &question.asked {
@@ -195,7 +221,7 @@ fn registers(questions: &Questions) -> BTreeMap<String, Register<'_>> {
             Asked::CommitOffset { consumer, at, next } => write(
                 format!("offset of {consumer} at {at}"),
                 *op,
-                Some(*next),
+                Some(offset(*next)),
                 question,
             ),
             _ => {}
@@ -234,7 +260,7 @@ fn registers(questions: &Questions) -> BTreeMap<String, Register<'_>> {
                 read(
                     format!("offset of {consumer} at {at}"),
                     *op,
-                    *next,
+                    next.map(offset),
                     question,
                 );
             }
@@ -242,4 +268,9 @@ fn registers(questions: &Questions) -> BTreeMap<String, Register<'_>> {
         }
     }
     all
+}
+
+/// A stored offset as one number.
+fn offset(stand: Stand) -> u64 {
+    stand.0.0 << 40 | stand.1
 }

@@ -2,7 +2,7 @@
 
 use crate::history::{Asked, Entry, Got, History, OpId, Outcome, RegionId};
 use std::collections::BTreeMap;
-use types::UnixMillis;
+use types::{Epoch, Lsn, PartitionKey, UnixMillis};
 
 /// One question. Places are positions in the history, which order everything that clients saw.
 #[derive(Clone, Debug)]
@@ -10,8 +10,20 @@ pub struct Question {
     pub asked: Asked,
     pub invoked: usize,
     pub completed: Option<(usize, Outcome)>,
-    /// Which region decided it, in which turn of any engine, and what its clock showed.
-    pub decided: Option<(RegionId, u64, UnixMillis)>,
+    pub decided: Option<Decided>,
+}
+
+/// Which region decided it, in which turn of any engine, and what its clock showed; what it wrote stands after record `after`,
+/// up to record `upto`.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided {
+    pub region: RegionId,
+    pub at: PartitionKey,
+    pub epoch: Epoch,
+    pub turn: u64,
+    pub clock: UnixMillis,
+    pub after: Lsn,
+    pub upto: Lsn,
 }
 
 pub type Questions = BTreeMap<OpId, Question>;
@@ -37,12 +49,23 @@ pub fn of(history: &History) -> Questions {
             Entry::Answered {
                 op,
                 region,
+                at,
+                epoch,
                 turn,
                 clock,
-                ..
+                after,
+                upto,
             } => {
                 if let Some(question) = all.get_mut(op) {
-                    question.decided = Some((*region, *turn, *clock));
+                    question.decided = Some(Decided {
+                        region: *region,
+                        at: *at,
+                        epoch: *epoch,
+                        turn: *turn,
+                        clock: *clock,
+                        after: *after,
+                        upto: *upto,
+                    });
                 }
             }
             _ => {}

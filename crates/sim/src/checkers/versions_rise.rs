@@ -1,5 +1,6 @@
-//! I5: versions and etags never go back.
+//! I5: versions and etags never go back, unless a forced failover gave up what they counted: then the epoch is another one.
 
+use super::losses::Losses;
 use super::questions::{Question, Questions};
 use crate::history::{Asked, Got, OpId};
 use std::collections::BTreeMap;
@@ -9,18 +10,24 @@ struct Seen<'a> {
     op: OpId,
     question: &'a Question,
     version: u64,
+    /// How often history was cut off before it was decided.
+    cuts: usize,
     /// Equal versions have equal etags.
     etag: Option<&'a str>,
 }
 
-pub fn check(questions: &Questions) -> Vec<String> {
+pub fn check(questions: &Questions, losses: &Losses) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Seen<'_>>> = BTreeMap::new();
     for (op, question) in questions {
+        let cuts = question
+            .decided
+            .map_or(0, |decided| losses.cuts(decided.epoch));
         let mut see = |name: String, version: u64, etag| {
             all.entry(name).or_default().push(Seen {
                 op: *op,
                 question,
                 version,
+                cuts,
                 etag,
             })
         };
@@ -39,9 +46,15 @@ pub fn check(questions: &Questions) -> Vec<String> {
             _ => {}
         }
     }
-    all.iter()
-        .flat_map(|(name, seen)| falls(name, seen))
-        .collect()
+    let mut found = Vec::new();
+    for (name, mut seen) in all {
+        // What was seen before a cut says nothing of what comes after it.
+        seen.sort_by_key(|one| (one.cuts, one.op));
+        for same in seen.chunk_by(|one, two| one.cuts == two.cuts) {
+            found.extend(falls(&name, same));
+        }
+    }
+    found
 }
 
 /// Whoever asks after another's answer sees no older version.

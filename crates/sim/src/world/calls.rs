@@ -2,7 +2,8 @@
 
 use super::World;
 use super::event::{
-    AfterBarrier, Asker, Asking, CallId, FactsFor, Happening, Returned, Waiting, Wire,
+    AfterBarrier, Announce, Asker, Asking, CallId, FactsFor, Happening, Node, Returned, Waiting,
+    Wire,
 };
 use crate::history::{OpId, RegionId};
 use region::engine::{Answer, Input, Refusal};
@@ -15,7 +16,7 @@ impl World {
         self.call_ids
     }
 
-    /// The other region asks.
+    /// Another member asks.
     pub(super) fn called(
         &mut self,
         region: RegionId,
@@ -27,13 +28,8 @@ impl World {
         match body {
             Asking::Read { at, from } => {
                 let page = self.read_events(region, at, from);
-                self.send(
-                    region,
-                    Wire::Return {
-                        call,
-                        body: Returned::Events(page),
-                    },
-                );
+                let body = Returned::Events(page);
+                self.send_back(region, link, Wire::Return { call, body });
             }
             Asking::Call(body) => match *body {
                 Call::Command { at, command } => {
@@ -75,6 +71,7 @@ impl World {
             } => {
                 self.barrier(
                     region,
+                    super::plane::BARRIER_MS_MAX,
                     AfterBarrier::Fence {
                         asker,
                         hub,
@@ -93,65 +90,53 @@ impl World {
                     reply,
                 });
             }
-            Call::Open { role } => self.ask(region, asker, |reply| Input::Open { role, reply }),
-            // Not sent in the simulated world: consensus and reads of events have ways of their own there.
-            Call::Command { .. }
-            | Call::ReadEvents { .. }
-            | Call::Submit { .. }
-            | Call::Barrier
-            | Call::Facts { .. } => {}
+            Call::Open { role, .. } => self.ask(region, asker, |reply| Input::Open { role, reply }),
+            // Not sent in the simulated world: what belongs to consensus, reads of events and salvage have ways of their own there.
+            _ => {}
         }
     }
 
     /// Asks a region for a failover step; the driver goes on with the answer, or without one after `timeout_ms`.
     pub(super) fn call_step(
         &mut self,
-        region: RegionId,
+        node: Node,
         of: RegionId,
         call: Call,
         token: u64,
         timeout_ms: i64,
     ) {
         let id = self.new_call();
-        let life = self.regions[region].life;
-        let Some(process) = self.process(region) else {
-            return;
+        let Some(life) = self.life(node) else { return };
+        let local = of == node;
+        let waiting = Waiting::Step { token, local };
+        self.seat(node).expect("it lives").calls.insert(id, waiting);
+        let late = Happening::CallTimedOut {
+            node,
+            life,
+            call: id,
         };
-        process.calls.insert(
-            id,
-            Waiting::Step {
-                token,
-                local: of == region,
-            },
-        );
-        self.after(
-            timeout_ms,
-            Happening::CallTimedOut {
-                region,
-                life,
-                call: id,
-            },
-        );
-        if of == region {
+        self.after(timeout_ms, late);
+        if local {
             let announce = opens(&call);
-            self.step_arrives(region, Asker::Step { call: id, announce }, call);
-        } else if !self.send(
-            region,
-            Wire::Call {
-                call: id,
-                op: None,
-                body: Asking::Call(Box::new(call)),
-            },
-        ) {
-            self.call_failed(region, id, "not sent");
+            self.step_arrives(of, Asker::Step { call: id, announce }, call);
+            return;
+        }
+        let body = Asking::Call(Box::new(call));
+        let wire = Wire::Call {
+            call: id,
+            op: None,
+            body,
+        };
+        if !self.send(node, wire) {
+            self.call_failed(node, id, "not sent");
         }
     }
 
-    pub(super) fn returned(&mut self, region: RegionId, call: CallId, body: Returned) {
-        let Some(process) = self.process(region) else {
+    pub(super) fn returned(&mut self, region: Node, call: CallId, body: Returned) {
+        let Some(seat) = self.seat(region) else {
             return;
         };
-        let Some(waiting) = process.calls.remove(&call) else {
+        let Some(waiting) = seat.calls.remove(&call) else {
             return;
         };
         match (waiting, body) {
@@ -172,11 +157,11 @@ impl World {
         }
     }
 
-    pub(super) fn call_failed(&mut self, region: RegionId, call: CallId, why: &str) {
-        let Some(process) = self.process(region) else {
+    pub(super) fn call_failed(&mut self, region: Node, call: CallId, why: &str) {
+        let Some(seat) = self.seat(region) else {
             return;
         };
-        match process.calls.remove(&call) {
+        match seat.calls.remove(&call) {
             Some(Waiting::Gateway(op)) => self.link_failed_request(region, op),
             Some(Waiting::Step { token, .. }) => {
                 self.driver_has_answer(region, token, Err(why.to_owned()))
@@ -188,11 +173,11 @@ impl World {
 
     /// The link broke: whatever was asked over it may or may not have been done.
     pub(super) fn calls_broken(&mut self, region: RegionId) {
-        let Some(process) = self.process(region) else {
+        let Some(seat) = self.seat(region) else {
             return;
         };
         let remote = |waiting: &Waiting| !matches!(waiting, Waiting::Step { local: true, .. });
-        let broken: Vec<CallId> = process
+        let broken: Vec<CallId> = seat
             .calls
             .iter()
             .filter(|(_, w)| remote(w))
@@ -205,12 +190,13 @@ impl World {
 }
 
 /// What is announced to both regions when the step succeeds.
-fn opens(call: &Call) -> Option<(types::HubId, types::Epoch)> {
-    match call {
-        Call::Open { role } => Some((role.settings.id, role.epoch)),
-        Call::Unfence { hub, epoch } => Some((*hub, *epoch)),
-        _ => None,
-    }
+fn opens(call: &Call) -> Option<Announce> {
+    let (hub, epoch, forced) = match call {
+        Call::Open { role, forced } => (role.settings.id, role.epoch, *forced),
+        Call::Unfence { hub, epoch } => (*hub, *epoch, false),
+        _ => return None,
+    };
+    Some(Announce { hub, epoch, forced })
 }
 
 fn plain(result: Result<Answer, Refusal>) -> Result<Answer, String> {

@@ -5,7 +5,7 @@ use super::event::Happening;
 use super::gateway::Payload;
 use super::reading::body_of;
 use super::replies::PROPERTY;
-use crate::history::{Asked, Entry, EventId, Got, Outcome};
+use crate::history::{Asked, Entry, EventId, Got, Outcome, Stand};
 use crate::rng::Rng;
 use hub::Command;
 use hub::command::{
@@ -14,7 +14,7 @@ use hub::command::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
-use types::{DeviceId, Epoch, PartitionKey, Sequence, partition_of};
+use types::{DeviceId, PartitionKey, Sequence, partition_of};
 
 /// A client and what it remembers.
 pub struct Client {
@@ -76,7 +76,7 @@ pub enum Stands {
     /// It must ask for its stored offset first.
     Lost,
     /// `None`: at the oldest event.
-    At(Option<u64>),
+    At(Option<Stand>),
 }
 
 pub fn device_id(device: u32) -> DeviceId {
@@ -96,10 +96,9 @@ impl World {
             return;
         }
         let able = |world: &World, region: usize| {
-            world.regions[region]
-                .process
-                .as_ref()
-                .is_some_and(|p| p.trusted && p.route.is_some())
+            let place = &world.regions[region];
+            let answers = |p: &super::process::Process| p.seat.trusted && p.route.is_some();
+            world.awake(region) && place.process.as_ref().is_some_and(answers)
         };
         let founding = matches!(self.clients[index].kind, Kind::Founder { .. });
         let groups = self
@@ -246,11 +245,11 @@ impl World {
     /// The command that asks this.
     fn payload(&mut self, index: usize, asked: &Asked) -> (PartitionKey, Payload) {
         let command = match asked {
-            Asked::ReadEvents { at, from, .. } => return (*at, Payload::Read(from.map(Sequence))),
+            Asked::ReadEvents { at, from, .. } => return (*at, Payload::Read(*from)),
             Asked::CommitOffset { consumer, at, next } => {
                 let offset = StoredOffset {
-                    next: Sequence(*next),
-                    epoch: Epoch(1),
+                    next: Sequence(next.1),
+                    epoch: next.0,
                 };
                 let command = ConsumerCommand::Commit {
                     group: group_of(*consumer),
@@ -441,13 +440,22 @@ impl World {
                     *reads = 0;
                     positioned = Some((*consumer, *at, next));
                 }
-                (Asked::ReadEvents { .. }, Outcome::Acked(Got::Events { events, next })) => {
+                (
+                    Asked::ReadEvents { .. },
+                    Outcome::Acked(Got::Events {
+                        events,
+                        next,
+                        epoch,
+                        rewound,
+                    }),
+                ) => {
                     *reads += 1;
                     if events.is_empty() {
                         pause += 150;
-                    } else {
+                    }
+                    if !events.is_empty() || rewound.is_some() {
                         let skipped = if reset && client.rng.chance(10) { 5 } else { 0 };
-                        *stands = Stands::At(Some(next.0 + skipped));
+                        *stands = Stands::At(Some((epoch, next.0 + skipped)));
                     }
                     if client.rng.chance(4) {
                         *stands = Stands::Lost;
@@ -460,6 +468,8 @@ impl World {
                 if !failed {
                     questions.pop_front();
                     pause = 0;
+                } else if let Some(Asked::Telemetry(id)) = questions.front_mut() {
+                    id.attempt += 1;
                 }
             }
             Kind::TwinDevice { .. }

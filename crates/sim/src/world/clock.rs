@@ -1,4 +1,4 @@
-//! A region's clock: true time, shifted and drifting.
+//! A region's clocks: one that shows the time of day, shifted and drifting, and one that no one sets.
 
 use types::UnixMillis;
 
@@ -23,9 +23,42 @@ impl Clock {
     }
 }
 
+/// Milliseconds since some moment, at a rate of its own. It goes on while the process is paused.
+#[derive(Clone, Copy, Debug)]
+pub struct Monotonic {
+    pub start_ms: i64,
+    /// Parts per million by which it runs fast. Two clocks differ by less than [`types::limits::LEASE_CLOCK_RATE_PARTS`] allows.
+    pub rate_ppm: i64,
+}
+
+/// The largest rate error of a monotonic clock, either way.
+pub const RATE_PPM_MAX: i64 = 9_500;
+
+const _: () = {
+    // The slowest clock's lease, measured by the fastest one, is over within the wait.
+    let parts = types::limits::LEASE_CLOCK_RATE_PARTS as i64;
+    assert!((1_000_000 + RATE_PPM_MAX) * parts <= (1_000_000 - RATE_PPM_MAX) * (parts + 1));
+};
+
+impl Monotonic {
+    pub fn at(self, now: i64) -> u64 {
+        (self.start_ms + now + now * self.rate_ppm / 1_000_000).max(0) as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_monotonic_clock_runs_at_its_rate() {
+        let clock = Monotonic {
+            start_ms: 100,
+            rate_ppm: -5_000,
+        };
+        assert_eq!(clock.at(0), 100);
+        assert_eq!(clock.at(10_000), 10_050);
+    }
 
     #[test]
     fn a_clock_shows_true_time_but_for_its_offset_and_drift() {

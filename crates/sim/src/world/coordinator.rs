@@ -1,19 +1,22 @@
 //! The coordinator: next action → ask a region → record. Parallel to `region::coordinator`, without sockets to count.
 
 use super::World;
-use super::event::{Happening, Life, Submitter};
-use super::gather::Gathered;
+use super::event::{Happening, Life, Node, Submitter};
+use super::gather::{Gathered, Question};
+use super::voters::WITNESS;
 use crate::fault::Fault;
 use crate::history::RegionId;
 use control::details::{
-    CommitDetail, Handover as RecordedHandover, HandoverDetail, OpenDetail, ReverseDetail,
-    UnfenceDetail, WarmDetail, read, record,
+    CommitDetail, Handover as RecordedHandover, HandoverDetail, LeaseDetail, OpenDetail,
+    ReverseDetail, UnfenceDetail, WarmDetail, read, record,
 };
+use control::divergence::Position;
 use control::failover::{Action, Timings, next_action, warm_enough};
 use control::model::OperationKind;
 use control::report::{ReportFacts, report};
 use control::{Command, Hub, Operation, StepName};
 use region::engine::{Answer, Handover, HubRole, Role};
+use region::lease::LeaseTimes;
 use region::peer::{Call, Facts};
 use std::sync::Arc;
 use types::{Lsn, PartitionId, RegionName, Sequence, UnixMillis};
@@ -24,11 +27,13 @@ const FACTS_TIMEOUT_MS: i64 = 1000;
 const CHECK_TIMEOUT_MS: i64 = 2000;
 const REVERSE_MS_MAX: i64 = 10_000;
 
-/// What a region's driver waits for. One hub, so there is one operation at a time.
+/// What a member's driver waits for. One hub, so there is one operation at a time.
 #[derive(Default)]
 pub struct Driver {
     tokens: u64,
     waits: Option<(u64, Awaited)>,
+    /// The forced failover whose lease step this member's copy has, and since when on its monotonic clock.
+    suspended: Option<(String, u64)>,
 }
 
 /// What goes on when the answer is there: the record as it was when it was asked.
@@ -38,32 +43,39 @@ pub enum Awaited {
     Activate(Box<(Operation, Hub)>),
     Reverse(Box<(Operation, Hub)>),
     Step(Box<(Operation, Hub)>, StepName),
+    /// Whether the old primary of a forced failover follows again.
+    Return(Box<Hub>),
     Submit,
     Sleep,
 }
 
 impl World {
-    /// Goes on with the running operation, if this region leads and waits for nothing.
-    pub(super) fn coordinate(&mut self, region: RegionId, life: Life) {
-        let Some(process) = self.living(region, life) else {
+    /// Goes on with the running operation, if this member leads and waits for nothing.
+    pub(super) fn coordinate(&mut self, node: Node, life: Life) {
+        let Some(seat) = self.living_seat(node, life) else {
             return;
         };
-        if !process.trusted || !process.leads || process.driver.waits.is_some() {
+        if !seat.trusted || seat.driver.waits.is_some() || !self.drives(node) {
             return;
         }
-        let found = process.view.running_operations().next().cloned();
-        let Some(operation) = found else { return };
-        let Some(hub) = operation.hub.and_then(|hub| process.view.hub(hub)).cloned() else {
+        let seat = self.seat_of(node).expect("it lives");
+        let found = seat.view.running_operations().next().cloned();
+        let Some(operation) = found else {
+            return self.watch_return(node);
+        };
+        let Some(hub) = operation.hub.and_then(|hub| seat.view.hub(hub)).cloned() else {
             return;
         };
         match operation.kind {
-            OperationKind::Failover { .. } => self.failover(region, operation, hub),
+            OperationKind::Failover { .. } | OperationKind::Forced { .. } => {
+                self.failover(node, operation, hub)
+            }
             _ => {
                 let primary = self.region_id(&hub.primary);
                 let hub_id = hub.id;
-                let token = self.wait_for(region, Awaited::Activate(Box::new((operation, hub))));
+                let token = self.wait_for(node, Awaited::Activate(Box::new((operation, hub))));
                 self.gather(
-                    region,
+                    node,
                     hub_id,
                     &[primary],
                     FACTS_TIMEOUT_MS,
@@ -73,234 +85,237 @@ impl World {
         }
     }
 
-    fn wait_for(&mut self, region: RegionId, awaited: Awaited) -> u64 {
-        let driver = &mut self.process(region).expect("its driver runs").driver;
+    pub(super) fn wait_for(&mut self, node: Node, awaited: Awaited) -> u64 {
+        let driver = &mut self.seat(node).expect("its driver runs").driver;
         driver.tokens += 1;
         driver.waits = Some((driver.tokens, awaited));
         driver.tokens
     }
 
     /// What the driver waited for with this token; `None`: it waits for something else by now.
-    fn waited(&mut self, region: RegionId, token: u64) -> Option<Awaited> {
-        let driver = &mut self.process(region)?.driver;
+    fn waited(&mut self, node: Node, token: u64) -> Option<Awaited> {
+        let driver = &mut self.seat(node)?.driver;
         driver
             .waits
             .take_if(|(waits, _)| *waits == token)
             .map(|(_, awaited)| awaited)
     }
 
-    fn driver_records(&mut self, region: RegionId, command: Command) {
-        let token = self.wait_for(region, Awaited::Submit);
-        let life = self.regions[region].life;
-        self.submit(
-            Submitter::Driver {
-                region,
-                life,
-                token,
-            },
-            command,
-        );
+    pub(super) fn driver_records(&mut self, node: Node, command: Command) {
+        let token = self.wait_for(node, Awaited::Submit);
+        let life = self.life(node).expect("its driver runs");
+        self.submit(Submitter::Driver { node, life, token }, command);
     }
 
-    fn driver_sleeps(&mut self, region: RegionId) {
-        let token = self.wait_for(region, Awaited::Sleep);
-        let life = self.regions[region].life;
-        self.after(
-            AGAIN_MS,
-            Happening::DriverWakes {
-                region,
-                life,
-                token,
-            },
-        );
+    fn driver_sleeps(&mut self, node: Node) {
+        self.driver_sleeps_for(node, AGAIN_MS);
     }
 
-    pub(super) fn driver_wakes(&mut self, region: RegionId, life: Life, token: u64) {
-        if self.living(region, life).is_some() && self.waited(region, token).is_some() {
-            self.coordinate(region, life);
+    pub(super) fn driver_sleeps_for(&mut self, node: Node, ms: i64) {
+        let token = self.wait_for(node, Awaited::Sleep);
+        let life = self.life(node).expect("its driver runs");
+        self.after(ms, Happening::DriverWakes { node, life, token });
+    }
+
+    pub(super) fn driver_wakes(&mut self, node: Node, life: Life, token: u64) {
+        if self.living_seat(node, life).is_some() && self.waited(node, token).is_some() {
+            self.coordinate(node, life);
         }
     }
 
     pub(super) fn driver_submitted(
         &mut self,
-        region: RegionId,
+        node: Node,
         token: u64,
         answer: Option<control::Answer>,
     ) {
-        if self.waited(region, token).is_none() {
+        if self.waited(node, token).is_none() {
             return;
         }
         if matches!(answer, Some(control::Answer::Refused(_))) {
-            self.driver_sleeps(region);
-        } else {
-            let life = self.regions[region].life;
-            self.after(0, Happening::Coordinate { region, life });
+            self.driver_sleeps(node);
+        } else if let Some(life) = self.life(node) {
+            self.after(0, Happening::Coordinate { node, life });
         }
     }
 
     fn ended(
         &mut self,
-        region: RegionId,
+        node: Node,
         operation: &Operation,
         step: StepName,
         detail: serde_json::Value,
     ) {
-        self.driver_records(
-            region,
-            Command::StepEnded {
-                operation: operation.id.clone(),
-                step,
-                detail,
-            },
-        );
+        let operation = operation.id.clone();
+        let command = Command::StepEnded {
+            operation,
+            step,
+            detail,
+        };
+        self.driver_records(node, command);
     }
 
-    fn failover(&mut self, region: RegionId, operation: Operation, hub: Hub) {
-        let time = self.process(region).expect("its driver runs").view.time;
-        let now = self.regions[region].clock.at(self.now).max(time);
+    fn failover(&mut self, node: Node, operation: Operation, hub: Hub) {
+        let time = self.seat(node).expect("its driver runs").view.time;
+        let now = self.wall(node).max(time);
         let action = next_action(&operation, &hub, now, &Timings::default());
-        let id = operation.id.clone();
         if let (true, Some(step)) = (action.needs_start(&operation), action.step()) {
-            return self.driver_records(
-                region,
-                Command::StepStarted {
-                    operation: id,
-                    step,
-                },
-            );
+            let operation = operation.id.clone();
+            return self.driver_records(node, Command::StepStarted { operation, step });
         }
-        let Some(switch) = operation.switch() else {
-            return self.driver_sleeps(region);
-        };
-        let (from, to, epoch) = (switch.from.clone(), switch.to.clone(), switch.epoch);
-        let (from_id, to_id) = (self.region_id(&from), self.region_id(&to));
-        let hub_id = hub.id;
+        if operation.switch().is_none() {
+            return self.driver_sleeps(node);
+        }
         match action {
-            Action::GatherFacts => {
-                let token = self.wait_for(region, Awaited::Check(Box::new((operation, hub))));
-                self.gather(
-                    region,
-                    hub_id,
-                    &[from_id, to_id],
-                    CHECK_TIMEOUT_MS,
-                    Gathered::Driver { token },
-                );
+            Action::GatherFacts | Action::Warm | Action::Reverse => {
+                self.failover_looks(node, action, operation, hub)
             }
-            Action::Warm if self.fault == Some(Fault::OpenWithoutCatchUp) => {
-                self.ended(
-                    region,
-                    &operation,
-                    StepName::Warm,
-                    record(&WarmDetail::default()),
-                );
+            Action::Fence | Action::CatchUp | Action::Open | Action::Unfence => {
+                self.failover_asks(node, action, operation, hub)
             }
-            Action::Warm => {
-                let token = self.wait_for(region, Awaited::Warm(Box::new((operation, hub))));
-                self.gather(
-                    region,
-                    hub_id,
-                    &[from_id],
-                    FACTS_TIMEOUT_MS,
-                    Gathered::Driver { token },
-                );
+            Action::AwaitLease => self.await_lease(node, &operation),
+            Action::Commit | Action::RollBack { .. } | Action::Finish { .. } => {
+                self.failover_records(node, action, &operation, &hub)
             }
-            Action::Fence if self.fault == Some(Fault::SkipFence) => {
-                self.pretend_fence(region, from_id, &operation, &hub)
+            Action::Wait { .. } => self.driver_sleeps(node),
+        }
+    }
+
+    /// Actions that begin with regions' facts.
+    fn failover_looks(&mut self, node: Node, action: Action, operation: Operation, hub: Hub) {
+        let (from, to) = self.sides(&operation);
+        let hub_id = hub.id;
+        if action == Action::Warm && self.fault == Some(Fault::OpenWithoutCatchUp) {
+            let detail = record(&WarmDetail::default());
+            return self.ended(node, &operation, StepName::Warm, detail);
+        }
+        let known = Box::new((operation, hub));
+        let (awaited, whom, timeout_ms) = match action {
+            Action::GatherFacts => (Awaited::Check(known), vec![from, to], CHECK_TIMEOUT_MS),
+            Action::Warm => (Awaited::Warm(known), vec![from], FACTS_TIMEOUT_MS),
+            _ => (Awaited::Reverse(known), vec![to], FACTS_TIMEOUT_MS),
+        };
+        let token = self.wait_for(node, awaited);
+        self.gather(node, hub_id, &whom, timeout_ms, Gathered::Driver { token });
+    }
+
+    /// Actions that a region performs.
+    fn failover_asks(&mut self, node: Node, action: Action, operation: Operation, hub: Hub) {
+        let switch = operation.switch().expect("the caller saw it");
+        let (epoch, peer, forced) = (switch.epoch, switch.from.clone(), switch.forced);
+        let (from, to) = self.sides(&operation);
+        let hub_id = hub.id;
+        match (action, self.fault) {
+            (Action::Fence, Some(Fault::SkipFence)) => {
+                self.pretend_fence(node, from, &operation, &hub)
             }
-            Action::Fence => self.step(
-                region,
-                from_id,
-                operation,
-                hub,
-                StepName::Fence,
-                Call::Fence {
+            (Action::Open, Some(Fault::NeverFinish)) => self.driver_sleeps(node),
+            (Action::Unfence, Some(Fault::NeverUnfence)) => self.driver_sleeps(node),
+            (Action::Fence, _) => {
+                let call = Call::Fence {
                     hub: hub_id,
                     epoch,
-                    operation: id,
-                },
-            ),
-            Action::CatchUp => self.catch_up(region, to_id, operation, hub),
-            Action::Commit => {
-                let detail = record(&CommitDetail {
-                    epoch: epoch.next(),
-                    primary: to,
-                });
-                self.driver_records(
-                    region,
-                    Command::CommitFailover {
-                        operation: id,
-                        detail,
-                    },
-                );
+                    operation: operation.id.clone(),
+                };
+                self.step(node, from, operation, hub, StepName::Fence, call);
             }
-            Action::Open if self.fault == Some(Fault::NeverFinish) => self.driver_sleeps(region),
-            Action::Open => {
+            (Action::CatchUp, _) => self.catch_up(node, to, operation, hub),
+            (Action::Unfence, _) => {
+                let call = Call::Unfence { hub: hub_id, epoch };
+                self.step(node, from, operation, hub, StepName::RollBack, call);
+            }
+            _ => {
                 let role = HubRole {
                     settings: Arc::new(hub.settings()),
                     role: Role::Primary,
                     epoch: epoch.next(),
-                    peer: Some(from),
+                    peer: Some(peer),
+                    suspended: false,
+                    alone: false,
                 };
-                self.step(
-                    region,
-                    to_id,
-                    operation,
-                    hub,
-                    StepName::Open,
-                    Call::Open { role },
-                );
+                let call = Call::Open { role, forced };
+                self.step(node, to, operation, hub, StepName::Open, call);
             }
-            Action::Reverse => {
-                let token = self.wait_for(region, Awaited::Reverse(Box::new((operation, hub))));
-                self.gather(
-                    region,
-                    hub_id,
-                    &[to_id],
-                    FACTS_TIMEOUT_MS,
-                    Gathered::Driver { token },
-                );
-            }
-            Action::Unfence if self.fault == Some(Fault::NeverUnfence) => {
-                self.driver_sleeps(region)
-            }
-            Action::Unfence => self.step(
-                region,
-                from_id,
-                operation,
-                hub,
-                StepName::RollBack,
-                Call::Unfence { hub: hub_id, epoch },
-            ),
-            Action::RollBack { code, why } => self.driver_records(
-                region,
-                Command::RollBack {
-                    operation: id,
-                    code,
-                    why,
-                },
-            ),
+        }
+    }
+
+    /// Actions that are only recorded.
+    fn failover_records(&mut self, node: Node, action: Action, operation: &Operation, hub: &Hub) {
+        let switch = operation.switch().expect("the caller saw it");
+        let id = operation.id.clone();
+        let command = match action {
+            Action::RollBack { code, why } => Command::RollBack {
+                operation: id,
+                code,
+                why,
+            },
             Action::Finish { error } => {
                 let facts = ReportFacts {
-                    at: self.regions[region].clock.at(self.now),
+                    at: self.wall(node),
                     devices: None,
                 };
-                let report = Some(report(&operation, &hub, &facts));
-                self.driver_records(
-                    region,
-                    Command::Finish {
-                        operation: id,
-                        report,
-                        error,
-                    },
-                );
+                Command::Finish {
+                    operation: id,
+                    report: Some(report(operation, hub, &facts)),
+                    error,
+                }
             }
-            Action::Wait { .. } => self.driver_sleeps(region),
+            _ => Command::CommitFailover {
+                operation: id,
+                detail: record(&CommitDetail {
+                    epoch: switch.epoch.next(),
+                    primary: switch.to.clone(),
+                }),
+                caught_up: None,
+            },
+        };
+        self.driver_records(node, command);
+    }
+
+    /// The old primary's lease is waited out from the moment at which this member's own copy has the lease step, on its
+    /// monotonic clock; whoever goes on after another waits the whole time again.
+    fn await_lease(&mut self, node: Node, operation: &Operation) {
+        let now = self.monotonic(node);
+        let wait = match self.fault {
+            Some(Fault::ShortWait) => 0,
+            _ => LeaseTimes::default().wait_ms(),
+        };
+        let driver = &mut self.seat(node).expect("its driver runs").driver;
+        let since = match &driver.suspended {
+            Some((known, since)) if *known == operation.id => *since,
+            _ => {
+                driver.suspended = Some((operation.id.clone(), now));
+                now
+            }
+        };
+        let waited = now.saturating_sub(since);
+        if waited < wait {
+            return self.driver_sleeps_for(node, ((wait - waited) as i64).clamp(1, 100));
         }
+        let detail = LeaseDetail {
+            waited_ms: waited as i64,
+            confirmed: false,
+        };
+        self.ended(node, operation, StepName::Lease, record(&detail));
+    }
+
+    /// As `Plane::drives`: the leader, or for a witness that leads the first region that has a link to this one.
+    pub(super) fn drives(&self, node: Node) -> bool {
+        match self.seat_of(node).and_then(|seat| seat.leader) {
+            Some(WITNESS) => node == 0 || node == 1 && self.link.known[1].is_none(),
+            leader => leader == Some(node),
+        }
+    }
+
+    /// The old and the new primary.
+    fn sides(&self, operation: &Operation) -> (RegionId, RegionId) {
+        let switch = operation.switch().expect("the caller saw it");
+        (self.region_id(switch.from), self.region_id(switch.to))
     }
 
     fn step(
         &mut self,
-        region: RegionId,
+        region: Node,
         of: RegionId,
         operation: Operation,
         hub: Hub,
@@ -311,7 +326,7 @@ impl World {
         self.call_step(region, of, call, token, STEP_TIMEOUT_MS);
     }
 
-    fn catch_up(&mut self, region: RegionId, to: RegionId, operation: Operation, hub: Hub) {
+    fn catch_up(&mut self, region: Node, to: RegionId, operation: Operation, hub: Hub) {
         let Some(fenced) = read::<HandoverDetail>(&operation, StepName::Fence) else {
             return self.driver_sleeps(region);
         };
@@ -341,7 +356,7 @@ impl World {
 
     pub(super) fn driver_has_answer(
         &mut self,
-        region: RegionId,
+        region: Node,
         token: u64,
         answer: Result<Answer, String>,
     ) {
@@ -354,8 +369,11 @@ impl World {
             | (StepName::CatchUp, Ok(Answer::CaughtUp(handovers))) => record(&HandoverDetail {
                 partitions: handovers.iter().map(recorded).collect(),
             }),
-            (StepName::Open, Ok(Answer::Opened)) => record(&OpenDetail::default()),
-            (StepName::RollBack, Ok(Answer::Opened)) => record(&UnfenceDetail {
+            (StepName::Open, Ok(Answer::Opened(handovers))) => record(&OpenDetail {
+                opened: handovers.iter().map(position).collect(),
+                ..OpenDetail::default()
+            }),
+            (StepName::RollBack, Ok(Answer::Opened(_))) => record(&UnfenceDetail {
                 partitions_released: hub.partition_count,
             }),
             _ => return self.driver_sleeps(region),
@@ -365,7 +383,7 @@ impl World {
 
     pub(super) fn driver_has_facts(
         &mut self,
-        region: RegionId,
+        region: Node,
         token: u64,
         asked: UnixMillis,
         found: Vec<Option<Facts>>,
@@ -376,7 +394,20 @@ impl World {
                 let Some(to) = operation.switch().map(|switch| switch.to.clone()) else {
                     return;
                 };
-                match self.evaluate(region, (&hub, &to), asked, &found, Some(&operation.id)) {
+                let accept = match &operation.kind {
+                    OperationKind::Forced { accept, .. } => Some(accept),
+                    _ => None,
+                };
+                let question = Question {
+                    hub: &hub,
+                    to: &to,
+                    asked,
+                    found: &found,
+                    operation: Some(&operation.id),
+                    forced: accept.is_some(),
+                    accept,
+                };
+                match self.evaluate(region, &question) {
                     Some(report) => {
                         self.ended(region, &operation, StepName::Check, record(&report))
                     }
@@ -407,11 +438,12 @@ impl World {
                 }
             }
             Some(Awaited::Reverse(known)) => self.reversed(region, &known.0, &known.1, &found),
+            Some(Awaited::Return(hub)) => self.looked_for_return(region, &hub, &found),
             Some(Awaited::Step(..) | Awaited::Submit | Awaited::Sleep) | None => {}
         }
     }
 
-    fn warmed(&mut self, region: RegionId, operation: &Operation, found: &[Option<Facts>]) {
+    fn warmed(&mut self, region: Node, operation: &Operation, found: &[Option<Facts>]) {
         let Some(facts) = found.first().and_then(Option::as_ref) else {
             return self.driver_sleeps(region);
         };
@@ -444,7 +476,7 @@ impl World {
 
     fn reversed(
         &mut self,
-        region: RegionId,
+        region: Node,
         operation: &Operation,
         hub: &Hub,
         found: &[Option<Facts>],
@@ -453,7 +485,7 @@ impl World {
             .step(StepName::Open)
             .and_then(|step| step.ended)
             .unwrap_or(operation.started);
-        let waited = self.regions[region].clock.at(self.now).since(opened);
+        let waited = self.wall(region).since(opened);
         let facts = found.first().and_then(Option::as_ref);
         let following = facts.map_or(0, |f| {
             f.partitions.iter().filter(|p| p.follower_connected).count()
@@ -472,13 +504,7 @@ impl World {
     }
 
     /// [`Fault::SkipFence`]: where the partitions happen to be, without stopping them.
-    fn pretend_fence(
-        &mut self,
-        region: RegionId,
-        from: RegionId,
-        operation: &Operation,
-        hub: &Hub,
-    ) {
+    fn pretend_fence(&mut self, region: Node, from: RegionId, operation: &Operation, hub: &Hub) {
         let Some(process) = &self.regions[from].process else {
             return self.driver_sleeps(region);
         };
@@ -507,6 +533,14 @@ impl World {
 
     pub(super) fn region_id(&self, name: &RegionName) -> RegionId {
         usize::from(self.regions[0].name != *name)
+    }
+}
+
+fn position(handover: &Handover) -> Position {
+    Position {
+        partition: handover.partition,
+        lsn: handover.lsn,
+        next_sequence: handover.next_sequence,
     }
 }
 

@@ -12,7 +12,9 @@ use types::{Epoch, HubId, PartitionKey, RegionName, Sequence};
 /// How an engine's asker is found again.
 pub type Ticket = u64;
 pub type CallId = u64;
-/// Counts a region's processes: what was meant for a former one is dropped.
+/// A member of the control plane: a region by its number, or the witness.
+pub type Node = usize;
+/// Counts a member's processes: what was meant for a former one is dropped.
 pub type Life = u64;
 
 /// Something that happens at a moment of true time.
@@ -44,12 +46,12 @@ pub enum Happening {
     },
     LinkMade,
     CallTimedOut {
-        region: RegionId,
+        node: Node,
         life: Life,
         call: CallId,
     },
     GatherTimedOut {
-        region: RegionId,
+        node: Node,
         life: Life,
         gather: u64,
     },
@@ -64,12 +66,12 @@ pub enum Happening {
         op: OpId,
     },
     Coordinate {
-        region: RegionId,
+        node: Node,
         life: Life,
     },
     /// The coordinator has slept, or its call is over.
     DriverWakes {
-        region: RegionId,
+        node: Node,
         life: Life,
         token: u64,
     },
@@ -85,33 +87,65 @@ pub enum Happening {
         index: u64,
     },
     View {
-        region: RegionId,
+        node: Node,
         life: Life,
         index: u64,
         state: Arc<State>,
     },
-    Barrier {
-        region: RegionId,
+    /// A question for the read barrier has reached the leader's place.
+    BarrierAsked {
+        node: Node,
         life: Life,
         deadline: i64,
         then: AfterBarrier,
     },
-    Elect,
-    Believe {
+    /// The leader's answer is back.
+    BarrierAnswered {
+        node: Node,
+        life: Life,
+        deadline: i64,
+        index: u64,
+        then: AfterBarrier,
+    },
+    /// A region renews its lease.
+    Renew {
         region: RegionId,
-        leads: bool,
+        life: Life,
+    },
+    /// A pause is over.
+    Awake {
+        node: Node,
+    },
+    /// A link has been silent for long.
+    Silence {
+        region: RegionId,
+    },
+    ClientGivesUp {
+        region: RegionId,
+        op: OpId,
+    },
+    Elect,
+    /// A member hears who leads.
+    Believe {
+        node: Node,
+        leader: Node,
     },
     WatchFences {
         region: RegionId,
         life: Life,
     },
     Start {
-        region: RegionId,
+        node: Node,
     },
     Client {
         client: usize,
     },
     Operator,
+    /// The operator is told that the primary is lost.
+    Force,
+    /// An enumerated run goes on, and what it enumerates happens.
+    Script,
+    ScriptStrikes,
     Cancel {
         operation: String,
     },
@@ -121,6 +155,29 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// The member whose process it needs; what a commit gave out has left when it is due.
+    pub fn node(&self) -> Option<Node> {
+        match self {
+            Happening::Turn { region, .. }
+            | Happening::Tick { region, .. }
+            | Happening::LookAgain { region, .. }
+            | Happening::ParkingEnds { region, .. }
+            | Happening::LinkNoticed { region, .. }
+            | Happening::WatchFences { region, .. }
+            | Happening::Renew { region, .. } => Some(*region),
+            Happening::Arrive { to, .. } => Some(*to),
+            Happening::CallTimedOut { node, .. }
+            | Happening::GatherTimedOut { node, .. }
+            | Happening::Coordinate { node, .. }
+            | Happening::DriverWakes { node, .. }
+            | Happening::View { node, .. }
+            | Happening::BarrierAnswered { node, .. }
+            | Happening::Believe { node, .. } => Some(*node),
+            Happening::PlaneAnswers { to, .. } => Some(to.node().0),
+            _ => None,
+        }
+    }
+
     /// A number for the trace.
     pub fn kind(&self) -> u8 {
         match self {
@@ -139,7 +196,15 @@ impl Happening {
             Happening::Submitted { .. } => 18,
             Happening::PlaneAnswers { .. } => 19,
             Happening::View { .. } => 20,
-            Happening::Barrier { .. } => 21,
+            Happening::BarrierAsked { .. } => 21,
+            Happening::BarrierAnswered { .. } => 32,
+            Happening::Renew { .. } => 33,
+            Happening::Awake { .. } => 36,
+            Happening::Silence { .. } => 37,
+            Happening::Force => 39,
+            Happening::Script => 40,
+            Happening::ScriptStrikes => 41,
+            Happening::ClientGivesUp { .. } => 38,
             Happening::Elect => 22,
             Happening::Believe { .. } => 23,
             Happening::WatchFences { .. } => 24,
@@ -158,7 +223,8 @@ impl Happening {
 #[derive(Clone, Copy, Debug)]
 pub enum Mend {
     Disk(RegionId),
-    Plane(RegionId),
+    /// Members may reach each other again.
+    Reach,
     SlowDisk(RegionId),
     Link,
 }
@@ -167,35 +233,37 @@ pub enum Mend {
 #[derive(Clone, Debug)]
 pub enum Submitter {
     Driver {
-        region: RegionId,
+        node: Node,
         life: Life,
         token: u64,
     },
     Operator {
-        region: RegionId,
+        node: Node,
         life: Life,
         operation: String,
     },
     Nobody {
-        region: RegionId,
+        node: Node,
         life: Life,
     },
 }
 
 impl Submitter {
-    pub fn region(&self) -> (RegionId, Life) {
+    pub fn node(&self) -> (Node, Life) {
         match self {
-            Submitter::Driver { region, life, .. }
-            | Submitter::Operator { region, life, .. }
-            | Submitter::Nobody { region, life } => (*region, *life),
+            Submitter::Driver { node, life, .. }
+            | Submitter::Operator { node, life, .. }
+            | Submitter::Nobody { node, life } => (*node, *life),
         }
     }
 }
 
 /// What a region does once it has read the control plane.
 pub enum AfterBarrier {
-    /// It starts, and learns its roles.
-    Trust,
+    /// Its lease goes on from when it was asked for, on its monotonic clock.
+    Renewed {
+        asked: u64,
+    },
     /// It obeys a fence, if that still stands.
     Fence {
         asker: Asker,
@@ -204,6 +272,14 @@ pub enum AfterBarrier {
         operation: String,
     },
     LiftFences,
+}
+
+/// What is announced to both regions when a step succeeds; `forced`: the epoch began by force.
+#[derive(Clone, Copy, Debug)]
+pub struct Announce {
+    pub hub: HubId,
+    pub epoch: Epoch,
+    pub forced: bool,
 }
 
 /// Who waits for an engine's answer.
@@ -216,12 +292,12 @@ pub enum Asker {
         call: CallId,
         link: u64,
         op: Option<OpId>,
-        announce: Option<(HubId, Epoch)>,
+        announce: Option<Announce>,
     },
     /// This region's own coordinator asked this region.
     Step {
         call: CallId,
-        announce: Option<(HubId, Epoch)>,
+        announce: Option<Announce>,
     },
     Facts {
         to: FactsFor,
@@ -260,6 +336,7 @@ pub enum Wire {
         hub: HubId,
         epoch: Epoch,
         primary: RegionName,
+        forced: bool,
     },
 }
 

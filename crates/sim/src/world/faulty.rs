@@ -72,6 +72,7 @@ impl World {
                 Entry::Logged {
                     region: 1,
                     at,
+                    lsn,
                     sequence: Sequence(n),
                     epoch,
                     mut event,
@@ -81,6 +82,7 @@ impl World {
                 Entry::Logged {
                     region: 1,
                     at,
+                    lsn,
                     sequence: Sequence(n),
                     epoch,
                     event,

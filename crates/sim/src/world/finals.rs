@@ -3,7 +3,6 @@
 use super::World;
 use super::trouble::first_kept;
 use crate::history::{Entry, FinalOperation, FinalPartition, Finals, Millis};
-use control::model::OperationKind;
 use replication::StateDigest;
 use store::{Store, StoreError};
 use types::{Lsn, PartitionKey};
@@ -20,10 +19,17 @@ impl World {
         }
         Finals {
             partitions,
+            salvages: self.final_salvages(),
+            sync: self.sync,
             operations: self.final_operations(),
             healed: self.healed,
             over: self.now,
-            unanswered: self.ops.keys().copied().collect(),
+            unanswered: self
+                .ops
+                .iter()
+                .filter(|(_, open)| !open.given_up)
+                .map(|(op, _)| *op)
+                .collect(),
             clock_error_ms: self.clock_error_ms,
             epoch_ms: super::clock::EPOCH_MS,
         }
@@ -39,7 +45,11 @@ impl World {
             Ok(records) => {
                 for record in records {
                     match super::reading::events_of(&record) {
-                        Ok((_, found)) => events.extend(found),
+                        Ok((epoch, found)) => events.extend(
+                            found
+                                .into_iter()
+                                .map(|(sequence, event)| (sequence, epoch, event)),
+                        ),
                         Err(why) => broken = Some(why),
                     }
                 }
@@ -79,7 +89,7 @@ impl World {
             .map(|op| FinalOperation {
                 id: op.id.clone(),
                 running: op.is_running(),
-                failover: matches!(op.kind, OperationKind::Failover { .. }),
+                failover: op.switch().is_some(),
                 legal_next: op.legal_next(),
                 status: op.status,
                 pause_ms: op.pause_ms(),

@@ -2,8 +2,9 @@
 
 use super::World;
 use super::event::{Asker, Asking, Happening, Waiting, Wire};
-use super::reading::Page;
-use crate::history::{Asked, Entry, Got, OpId, Outcome, RegionId};
+use super::reading::{Page, Put, put};
+use crate::fault::Fault;
+use crate::history::{Asked, Entry, Got, OpId, Outcome, RegionId, Stand};
 use hub::Command;
 use hub::command::{ConsumerCommand, RegistryCommand, TwinCommand};
 use region::engine::{Answer, Refusal};
@@ -19,12 +20,14 @@ const REMOTE_TIMEOUT_MS: i64 = limits::PARK_MS_MAX as i64 + 5_000;
 pub struct Route {
     pub primary: RegionName,
     pub epoch: Epoch,
+    /// The last epoch that began by force; 0: none did.
+    pub forced: Epoch,
 }
 
 #[derive(Clone)]
 pub enum Payload {
     Command(Arc<Command>),
-    Read(Option<Sequence>),
+    Read(Option<Stand>),
 }
 
 /// A client's question on its way.
@@ -37,6 +40,8 @@ pub struct Request {
     pub in_flight: bool,
     /// An attempt may have been done.
     pub maybe_done: bool,
+    /// The consumer that asks was put back, from where to where.
+    pub rewound: Option<(Sequence, Sequence)>,
 }
 
 /// A question that has no answer yet.
@@ -44,6 +49,8 @@ pub struct Open {
     pub client: usize,
     pub at: PartitionKey,
     pub asked: Asked,
+    /// Its client has gone on without an answer.
+    pub given_up: bool,
 }
 
 impl World {
@@ -63,7 +70,13 @@ impl World {
             client,
             asked: asked.clone(),
         });
-        self.ops.insert(op, Open { client, at, asked });
+        let open = Open {
+            client,
+            at,
+            asked,
+            given_up: false,
+        };
+        self.ops.insert(op, open);
         let request = Request {
             at,
             payload,
@@ -71,6 +84,7 @@ impl World {
             was_parked: false,
             in_flight: false,
             maybe_done: false,
+            rewound: None,
         };
         let process = self
             .process(region)
@@ -100,7 +114,7 @@ impl World {
                     self.command_arrives(region, Asker::Gateway(op), at, command)
                 }
                 Payload::Read(from) => {
-                    let page = self.read_events(region, at, from);
+                    let page = self.read_events(region, at, from.map(|from| Sequence(from.1)));
                     self.events_answered_request(region, op, page);
                 }
             }
@@ -111,7 +125,10 @@ impl World {
                 at,
                 command: Command::clone(&command),
             })),
-            Payload::Read(from) => Asking::Read { at, from },
+            Payload::Read(from) => Asking::Read {
+                at,
+                from: from.map(|from| Sequence(from.1)),
+            },
         };
         let call = self.new_call();
         if !self.send(
@@ -125,14 +142,14 @@ impl World {
             return self.park(region, op);
         }
         let life = self.regions[region].life;
-        self.process(region)
-            .expect("it sends")
-            .calls
-            .insert(call, Waiting::Gateway(op));
-        self.after(
-            REMOTE_TIMEOUT_MS,
-            Happening::CallTimedOut { region, life, call },
-        );
+        let seat = self.seat(region).expect("it sends");
+        seat.calls.insert(call, Waiting::Gateway(op));
+        let late = Happening::CallTimedOut {
+            node: region,
+            life,
+            call,
+        };
+        self.after(REMOTE_TIMEOUT_MS, late);
     }
 
     pub(super) fn engine_answered_request(
@@ -165,7 +182,9 @@ impl World {
             Err(Refusal::Reject(reject)) => {
                 self.finish_request(region, op, Outcome::Rejected(reject.code))
             }
-            Err(Refusal::NotPrimary { .. } | Refusal::FailingOver) => self.park(region, op),
+            Err(Refusal::NotPrimary { .. } | Refusal::FailingOver | Refusal::NoLease) => {
+                self.park(region, op)
+            }
             Err(Refusal::Unavailable(_)) => self.not_done(region, op),
             Err(Refusal::OutcomeUnknown(_)) if repeatable => self.park_unknown(region, op),
             Err(Refusal::OutcomeUnknown(_)) => self.finish_request(region, op, Outcome::Unknown),
@@ -179,16 +198,42 @@ impl World {
         page: Result<Page, String>,
     ) {
         match page {
-            Ok(page) => {
-                let got = Got::Events {
-                    events: page.events,
-                    next: page.next,
-                };
-                let got = self.faulty_answer(op, got);
-                self.finish_request(region, op, Outcome::Acked(got));
-            }
+            Ok(page) => self.page_found(region, op, page),
             Err(_) => self.park(region, op),
         }
+    }
+
+    /// A consumer that read what was lost is put back, and reads again.
+    fn page_found(&mut self, region: RegionId, op: OpId, page: Page) {
+        let forgets = self.fault == Some(Fault::SkipRewind);
+        let Some(process) = self.process(region) else {
+            return;
+        };
+        let Some(request) = process.requests.get_mut(&op) else {
+            return;
+        };
+        let stand = match request.payload {
+            Payload::Read(stand) => stand.filter(|_| !forgets),
+            Payload::Command(_) => None,
+        };
+        let at = request.at;
+        match stand.map(|stand| (stand, put(&process.seat.view, at, stand, page.epoch))) {
+            Some((_, Put::Unknown)) => return self.park(region, op),
+            Some((stand, Put::Back(to))) => {
+                request.rewound = Some((Sequence(stand.1), to));
+                request.payload = Payload::Read(Some((page.epoch, to.0)));
+                return self.attempt(region, op);
+            }
+            Some((_, Put::There)) | None => {}
+        }
+        let got = Got::Events {
+            events: page.events,
+            next: page.next,
+            epoch: page.epoch,
+            rewound: request.rewound,
+        };
+        let got = self.faulty_answer(op, got);
+        self.finish_request(region, op, Outcome::Acked(got));
     }
 
     /// The link broke under a call, or it took too long.
@@ -308,8 +353,27 @@ impl World {
         self.completed(op, Outcome::Unknown);
     }
 
+    /// The gateway has been silent for long: the client asks elsewhere from now on. The question may still be answered.
+    pub(super) fn client_gives_up(&mut self, region: RegionId, op: OpId) {
+        if self.awake(region) {
+            return;
+        }
+        let Some(open) = self.ops.get_mut(&op).filter(|open| !open.given_up) else {
+            return;
+        };
+        open.given_up = true;
+        let (client, asked) = (open.client, open.asked.clone());
+        let outcome = Outcome::Unknown;
+        self.record(Entry::Completed {
+            op,
+            outcome: outcome.clone(),
+        });
+        self.client_answered(client, asked, outcome);
+    }
+
     fn completed(&mut self, op: OpId, outcome: Outcome) {
-        let Some(open) = self.ops.remove(&op) else {
+        self.last_answer = self.now;
+        let Some(open) = self.ops.remove(&op).filter(|open| !open.given_up) else {
             return;
         };
         self.record(Entry::Completed {

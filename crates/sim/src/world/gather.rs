@@ -1,11 +1,12 @@
 //! Gathering what regions tell of themselves. As `region::facts`.
 
 use super::World;
-use super::event::{Asker, Asking, FactsFor, Gathering, Happening, Returned, Waiting, Wire};
+use super::event::{Asker, Asking, FactsFor, Gathering, Happening, Node, Returned, Waiting, Wire};
+use super::voters::NODES;
 use crate::history::RegionId;
-use control::Hub;
-use control::checks::{CheckReport, evaluate};
-use control::facts::{ControlFacts, PartitionFacts, RegionFacts, Role};
+use control::checks::{CheckReport, ForcedQuestion, evaluate, evaluate_forced};
+use control::facts::{ControlFacts, PartitionFacts, RegionFacts, Role, Tail};
+use control::{AcceptedLoss, Hub, loss};
 use region::engine::{self, Input};
 use region::peer::{Call, Facts};
 use store::Store;
@@ -19,24 +20,34 @@ pub enum Gathered {
     DryRun { operation: String },
 }
 
+/// Checks for whom: the coordinator's step names its operation, a dry run has none.
+pub struct Question<'a> {
+    pub hub: &'a Hub,
+    pub to: &'a RegionName,
+    pub asked: UnixMillis,
+    /// Of the primary and of the secondary.
+    pub found: &'a [Option<Facts>],
+    pub operation: Option<&'a str>,
+    pub forced: bool,
+    pub accept: Option<&'a AcceptedLoss>,
+}
+
 impl World {
     /// Asks regions for their facts; when all have answered, or in `timeout_ms`, it goes on.
     pub(super) fn gather(
         &mut self,
-        region: RegionId,
+        node: Node,
         hub: HubId,
         whom: &[RegionId],
         timeout_ms: i64,
         then: Gathered,
     ) {
-        let life = self.regions[region].life;
-        let asked = self.regions[region].clock.at(self.now);
+        let Some(life) = self.life(node) else { return };
+        let asked = self.wall(node);
         self.gathers += 1;
         let gather = self.gathers;
-        let Some(process) = self.process(region) else {
-            return;
-        };
-        process.gathers.insert(
+        let seat = self.seat(node).expect("it lives");
+        seat.gathers.insert(
             gather,
             Gathering {
                 asked,
@@ -44,18 +55,11 @@ impl World {
                 then,
             },
         );
-        self.after(
-            timeout_ms,
-            Happening::GatherTimedOut {
-                region,
-                life,
-                gather,
-            },
-        );
+        self.after(timeout_ms, Happening::GatherTimedOut { node, life, gather });
         for (slot, of) in whom.iter().enumerate() {
-            if *of == region {
+            if *of == node {
                 let to = FactsFor::Gather { gather, slot };
-                self.ask(region, Asker::Facts { to }, |reply| Input::Facts {
+                self.ask(*of, Asker::Facts { to }, |reply| Input::Facts {
                     hub,
                     reply,
                 });
@@ -63,19 +67,17 @@ impl World {
             }
             let call = self.new_call();
             let body = Asking::Call(Box::new(Call::Facts { hub }));
-            if self.send(
-                region,
-                Wire::Call {
-                    call,
-                    op: None,
-                    body,
-                },
-            ) {
-                if let Some(process) = self.process(region) {
-                    process.calls.insert(call, Waiting::Facts { gather, slot });
+            let wire = Wire::Call {
+                call,
+                op: None,
+                body,
+            };
+            if self.send(node, wire) {
+                if let Some(seat) = self.seat(node) {
+                    seat.calls.insert(call, Waiting::Facts { gather, slot });
                 }
             } else {
-                self.fact_found(region, gather, slot, None);
+                self.fact_found(node, gather, slot, None);
             }
         }
     }
@@ -84,30 +86,23 @@ impl World {
         match to {
             FactsFor::Gather { gather, slot } => self.fact_found(region, gather, slot, Some(facts)),
             FactsFor::Remote { call, link } => {
-                if self.link.known[region] == Some(link) {
-                    self.send(
-                        region,
-                        Wire::Return {
-                            call,
-                            body: Returned::Facts(Box::new(facts)),
-                        },
-                    );
-                }
+                let body = Returned::Facts(Box::new(facts));
+                self.send_back(region, link, Wire::Return { call, body });
             }
         }
     }
 
     pub(super) fn fact_found(
         &mut self,
-        region: RegionId,
+        region: Node,
         gather: u64,
         slot: usize,
         facts: Option<Facts>,
     ) {
-        let Some(process) = self.process(region) else {
+        let Some(seat) = self.seat(region) else {
             return;
         };
-        let Some(gathering) = process.gathers.get_mut(&gather) else {
+        let Some(gathering) = seat.gathers.get_mut(&gather) else {
             return;
         };
         gathering.found[slot].get_or_insert(facts);
@@ -117,11 +112,11 @@ impl World {
     }
 
     /// All have answered, or the time is over.
-    pub(super) fn gathered(&mut self, region: RegionId, gather: u64) {
-        let Some(process) = self.process(region) else {
+    pub(super) fn gathered(&mut self, region: Node, gather: u64) {
+        let Some(seat) = self.seat(region) else {
             return;
         };
-        let Some(Gathering { asked, found, then }) = process.gathers.remove(&gather) else {
+        let Some(Gathering { asked, found, then }) = seat.gathers.remove(&gather) else {
             return;
         };
         let found: Vec<Option<Facts>> = found.into_iter().map(Option::flatten).collect();
@@ -146,12 +141,14 @@ impl World {
         let space = place.store.space().unwrap_or_default();
         let up = self.link.known[region].is_some();
         let rtt = up.then_some((self.link.delay_ms * 2 + self.link.jitter_ms) as f64);
+        let leader = self.voters.leader.map(|leader| self.name_of(leader));
         Facts {
             region: place.name.to_string(),
             version: "simulated".into(),
             now: place.clock.at(self.now),
             uptime_ms: (self.now - place.started) as u64,
-            roles_trusted: process.trusted,
+            roles_trusted: process.seat.trusted,
+            lease_left_ms: process.lease_until.saturating_sub(self.monotonic(region)),
             store_trouble: process
                 .engine
                 .stats
@@ -168,55 +165,55 @@ impl World {
             parked: process.parked,
             gateway_listening: true,
             links: vec![(self.regions[1 - region].name.to_string(), up, rtt)],
-            control_leader: self
-                .plane
-                .leader
-                .map(|leader| self.regions[leader].name.to_string()),
-            control_applied: process.view_index,
+            control_leader: leader.map(|leader| leader.to_string()),
+            control_applied: process.seat.view_index,
             partitions,
         }
     }
 
-    /// The checks of a failover to `to` from the facts of primary and secondary. As `region::facts::evaluate`.
-    pub(super) fn evaluate(
-        &self,
-        region: RegionId,
-        (hub, to): (&Hub, &RegionName),
-        asked: UnixMillis,
-        found: &[Option<Facts>],
-        operation: Option<&str>,
-    ) -> Option<CheckReport> {
-        let process = self.regions[region].process.as_ref()?;
-        let now = self.regions[region].clock.at(self.now);
-        let middle = asked.plus(now.since(asked) / 2);
+    /// The checks of a failover from the facts of primary and secondary. As `region::facts::evaluate`.
+    pub(super) fn evaluate(&self, node: Node, asked: &Question<'_>) -> Option<CheckReport> {
+        let seat = self.seat_of(node)?;
+        let Question { hub, to, .. } = *asked;
+        let now = self.wall(node);
+        let middle = asked.asked.plus(now.since(asked.asked) / 2);
         let other = if *to == hub.primary {
             hub.secondary().unwrap_or(to)
         } else {
             to
         };
-        let primary = found
-            .first()?
-            .as_ref()
-            .and_then(|facts| of_region(facts, other, middle));
-        let secondary = found
-            .get(1)?
-            .as_ref()
-            .and_then(|facts| of_region(facts, &hub.primary, middle));
-        let link_up = self.link.known[region].is_some();
+        let of = |n: usize, other| {
+            let facts = asked.found.get(n)?.as_ref()?;
+            of_region(facts, other, middle)
+        };
+        let (primary, secondary) = (of(0, other), of(1, &hub.primary));
         let control = ControlFacts {
             leader: self
-                .plane
+                .voters
                 .leader
-                .map(|leader| self.regions[leader].name.to_string()),
-            voters: 3,
-            voters_up: 2 + u32::from(link_up),
-            applied: process.view_index,
-            operation: operation.map(str::to_owned),
+                .map(|leader| self.name_of(leader).to_string()),
+            voters: NODES as u32,
+            voters_up: self.counts_on(node) as u32,
+            applied: seat.view_index,
+            operation: asked.operation.map(str::to_owned),
         };
         // The control plane's time, where it is later: its own rules are judged by it.
-        let now = now.max(process.view.time);
+        let now = now.max(seat.view.time);
+        if asked.forced {
+            return Some(evaluate_forced(&ForcedQuestion {
+                state: &seat.view,
+                hub,
+                to,
+                primary: primary.as_ref(),
+                secondary: secondary.as_ref(),
+                words: &self.words_of(node),
+                accept: asked.accept,
+                control: &control,
+                now,
+            }));
+        }
         Some(evaluate(
-            &process.view,
+            &seat.view,
             hub,
             to,
             false,
@@ -225,6 +222,18 @@ impl World {
             &control,
             now,
         ))
+    }
+
+    /// Primaries' words as this member heard them with renewals of leases.
+    fn words_of(&self, node: Node) -> loss::Words {
+        let now = self.monotonic(node);
+        let heard = self.seat_of(node).into_iter().flat_map(|seat| &seat.heard);
+        heard
+            .map(|(at, (word, since))| {
+                let age = now.saturating_sub(*since) as i64;
+                (at.partition, (region::facts::of_word(word), age))
+            })
+            .collect()
     }
 }
 
@@ -235,7 +244,9 @@ fn of_region(facts: &Facts, other: &RegionName, middle: UnixMillis) -> Option<Re
         version: facts.version.clone(),
         log_format: 1,
         uptime_ms: facts.uptime_ms as i64,
-        lease_held: facts.roles_trusted,
+        roles_known: facts.roles_trusted,
+        lease_held: facts.lease_left_ms > 0,
+        lease_left_ms: facts.lease_left_ms,
         control_applied: facts.control_applied,
         store_healthy: facts.store_trouble.is_none(),
         store_detail: facts.store_trouble.clone().unwrap_or_default(),
@@ -268,5 +279,21 @@ fn of_partition(facts: &engine::PartitionFacts) -> PartitionFacts {
         lag_ms: facts.lag_ms,
         fenced: facts.fenced,
         corrupt: facts.broken.clone(),
+        time: facts.time,
+        word: (facts.word.as_ref()).map(|(word, age)| (region::facts::of_word(word), *age)),
+        tail: facts.primary.then(|| of_tail(&facts.tail)),
+        returning: facts.returning.clone(),
+    }
+}
+
+fn of_tail(tail: &engine::Tail) -> Tail {
+    Tail {
+        after: tail.after,
+        records: tail.records,
+        bytes: tail.bytes,
+        oldest: tail.oldest,
+        devices: tail.devices,
+        devices_cut: tail.devices_cut,
+        kinds: tail.kinds.clone(),
     }
 }

@@ -9,15 +9,25 @@ mod faulty;
 mod finals;
 mod gateway;
 mod gather;
+mod logs;
 mod net;
+mod notes;
 mod operator;
+mod pause;
 mod phases;
 mod plane;
 mod process;
 mod reading;
 mod replies;
+mod returns;
+mod roles;
+mod script;
+mod seat;
 mod set_up;
+mod timed;
 mod trouble;
+mod voters;
+mod words;
 
 use crate::fault::Fault;
 use crate::history::{Delivered, Entry, History, OpId, TraceHash, TwinSeen};
@@ -29,13 +39,18 @@ use net::Link;
 use operator::DryRun;
 use plane::Plane;
 use process::Region;
-use std::collections::BTreeMap;
+use script::Script;
+use seat::Witness;
+use std::collections::{BTreeMap, BTreeSet};
 use store::MemoryOptions;
-use trouble::{AtStep, Mix};
+use trouble::{AtStep, Mix, Trouble};
 use types::{HubId, PartitionKey};
+use voters::{NODES, Voters};
 
 /// The hub of the run: the first one that the control plane makes.
 pub const HUB: HubId = HubId(1);
+
+pub use set_up::Plan;
 
 /// How a run goes: troubles, then only healing, then only answers, then the last questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,10 +71,15 @@ pub struct World {
     rng: Rng,
     fault: Option<Fault>,
     regions: Vec<Region>,
+    witness: Witness,
+    /// Nothing happens in a member before.
+    paused_until: [i64; NODES],
     link: Link,
     plane: Plane,
+    voters: Voters,
     clients: Vec<Client>,
     partitions: Vec<PartitionKey>,
+    sync: bool,
     disk: MemoryOptions,
     phase: Phase,
     storm_until: i64,
@@ -67,11 +87,24 @@ pub struct World {
     healed: i64,
     at_steps: Vec<AtStep>,
     mix: Mix,
+    disasters: Vec<(i64, Trouble)>,
+    /// The higher, the longer clients wait between two questions.
+    client_haste: i64,
     operator_ms: (i64, i64),
     cancel_percent: u64,
+    /// How often the operator of a troubled primary forces a failover, and how often too little loss is accepted.
+    forced_percent: u64,
+    accept_span_percent: u64,
+    accept_nothing_percent: u64,
     trouble_ms: Option<(i64, i64)>,
+    /// What is enumerated, if this run is no random one.
+    script: Option<Script>,
+    resumed: bool,
     dry_runs: BTreeMap<String, DryRun>,
+    /// Operations of which the history says already that they began by force, or where they parted.
+    noted: BTreeSet<(String, &'static str)>,
     last_disturbed: i64,
+    last_answer: i64,
     clock_error_ms: i64,
     ops: BTreeMap<OpId, Open>,
     generations: BTreeMap<u32, String>,
@@ -101,6 +134,8 @@ pub struct Run {
     pub happened: u64,
     /// The trace, if it was asked for.
     pub lines: Vec<String>,
+    /// Whether what is enumerated came to pass; `None`: a random run.
+    pub struck: Option<bool>,
 }
 
 /// Happenings of one run: a world that goes round in circles is stopped.
@@ -153,15 +188,19 @@ impl World {
             self.now = at;
             self.happened += 1;
             self.hash.add((at, happening.kind()));
-            self.happen(happening);
+            if let Some(happening) = self.put_off(happening) {
+                self.happen(happening);
+            }
         }
         self.note_clock_error();
         self.history.finals = self.finals();
+        let struck = self.script_struck();
         Run {
             history: self.history,
             trace_hash: std::hash::Hasher::finish(&self.hash),
             happened: self.happened,
             lines: self.lines.unwrap_or_default(),
+            struck,
         }
     }
 
@@ -177,28 +216,20 @@ impl World {
             Happening::Arrive { to, link, wire } => self.arrive(to, link, wire),
             Happening::LinkNoticed { region, link, up } => self.link_noticed(region, link, up),
             Happening::LinkMade => self.make_link(),
-            Happening::CallTimedOut { region, life, call } => {
-                if self.living(region, life).is_some() {
-                    self.call_failed(region, call, "timed out");
+            Happening::CallTimedOut { node, life, call } => {
+                if self.living_seat(node, life).is_some() {
+                    self.call_failed(node, call, "timed out");
                 }
             }
-            Happening::GatherTimedOut {
-                region,
-                life,
-                gather,
-            } => {
-                if self.living(region, life).is_some() {
-                    self.gathered(region, gather);
+            Happening::GatherTimedOut { node, life, gather } => {
+                if self.living_seat(node, life).is_some() {
+                    self.gathered(node, gather);
                 }
             }
             Happening::LookAgain { region, life, op } => self.look_again(region, life, op),
             Happening::ParkingEnds { region, life, op } => self.parking_ends(region, life, op),
-            Happening::Coordinate { region, life } => self.coordinate(region, life),
-            Happening::DriverWakes {
-                region,
-                life,
-                token,
-            } => self.driver_wakes(region, life, token),
+            Happening::Coordinate { node, life } => self.coordinate(node, life),
+            Happening::DriverWakes { node, life, token } => self.driver_wakes(node, life, token),
             Happening::Submitted {
                 from,
                 command,
@@ -207,23 +238,37 @@ impl World {
             } => self.submitted(from, command, deadline, id),
             Happening::PlaneAnswers { to, answer, index } => self.plane_answers(to, answer, index),
             Happening::View {
-                region,
+                node,
                 life,
                 index,
                 state,
-            } => self.view(region, life, index, state),
-            Happening::Barrier {
-                region,
+            } => self.view(node, life, index, state),
+            Happening::BarrierAsked {
+                node,
                 life,
                 deadline,
                 then,
-            } => self.barrier_reached(region, life, deadline, then),
+            } => self.barrier_asked(node, life, deadline, then),
+            Happening::BarrierAnswered {
+                node,
+                life,
+                deadline,
+                index,
+                then,
+            } => self.barrier_answered(node, life, deadline, index, then),
+            Happening::Renew { region, life } => self.renew(region, life),
+            Happening::Awake { node } => self.awake_again(node),
+            Happening::Silence { region } => self.silence(region),
+            Happening::ClientGivesUp { region, op } => self.client_gives_up(region, op),
             Happening::Elect => self.elect(),
-            Happening::Believe { region, leads } => self.believe(region, leads),
+            Happening::Believe { node, leader } => self.believe(node, leader),
             Happening::WatchFences { region, life } => self.watch_fences(region, life),
-            Happening::Start { region } => self.start(region),
+            Happening::Start { node } => self.start(node),
             Happening::Client { client } => self.client_turn(client),
             Happening::Operator => self.operate(),
+            Happening::Force => self.force(),
+            Happening::Script => self.script_goes_on(),
+            Happening::ScriptStrikes => self.script_strikes(),
             Happening::Cancel { operation } => self.cancel(operation),
             Happening::Trouble(trouble) => self.strike(trouble),
             Happening::Mend(mend) => self.mend(mend),

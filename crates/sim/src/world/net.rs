@@ -44,6 +44,11 @@ impl Link {
         self.number % 2 == 1
     }
 
+    /// What was on its way to a region when the link broke is read by then.
+    pub fn read_late(&mut self, region: RegionId, until: i64) {
+        self.afterwards[region] = self.afterwards[region].max(until);
+    }
+
     /// Does a message of connection `number` that arrives at `now` still get to `to`?
     fn delivers(&self, number: u64, to: RegionId, now: i64) -> bool {
         let current = self.number == number;
@@ -58,11 +63,14 @@ impl World {
         let Some(number) = self.link.known[from] else {
             return false;
         };
+        self.script_sees_sent(&wire);
         let to = 1 - from;
         let jitter = self.rng.range(0, self.link.jitter_ms);
         let at = (self.now + self.link.delay_ms + jitter)
             .max(self.link.last[to])
-            .max(self.link.stalled_until[to]);
+            .max(self.link.stalled_until[to])
+            // What a cut swallows is sent again, unless the connection is given up before.
+            .max(self.voters.cuts.until(from, to));
         if self.link.number == number {
             self.link.last[to] = at;
             self.at(
@@ -93,7 +101,15 @@ impl World {
                 hub,
                 epoch,
                 primary,
-            } => self.route_moved(to, hub, epoch, &primary),
+                forced,
+            } => self.route_moved(to, hub, epoch, &primary, forced),
+        }
+    }
+
+    /// A call's answer goes back on the connection on which the call came, or not at all.
+    pub(super) fn send_back(&mut self, from: RegionId, link: u64, wire: Wire) {
+        if self.link.known[from] == Some(link) {
+            self.send(from, wire);
         }
     }
 
@@ -142,7 +158,7 @@ impl World {
         }
         let ready = self.link.known == [None; 2]
             && self.now >= self.link.cut_until
-            && self.regions.iter().all(|r| r.process.is_some());
+            && self.linked_directly(0, 1);
         if !ready {
             let again = self.rng.range(50, 300);
             self.after(again, Happening::LinkMade);

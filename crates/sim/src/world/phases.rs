@@ -26,9 +26,15 @@ impl World {
             let late = self.rng.range(0, 200);
             self.after(late, Happening::Client { client });
         }
+        if self.script.is_some() {
+            return self.begin_script();
+        }
         let first = self.rng.range(500, 3000);
         self.after(first, Happening::Operator);
         self.next_trouble();
+        for (late, trouble) in std::mem::take(&mut self.disasters) {
+            self.after(late, Happening::Trouble(trouble));
+        }
     }
 
     fn next_trouble(&mut self) {
@@ -72,7 +78,7 @@ impl World {
                     Kind::Auditor { questions, .. } => questions.is_empty() && !client.busy,
                     _ => true,
                 });
-                if (done && self.in_step()) || since > AUDIT_MS_MAX {
+                if (done && self.in_step() && self.all_back()) || since > AUDIT_MS_MAX {
                     self.faulty_disk();
                     self.enter(Phase::Over);
                 }
@@ -82,15 +88,23 @@ impl World {
     }
 
     fn look_at_draining(&mut self, since: i64) {
-        let quiet = self.ops.is_empty() && self.plane.state.running_operations().next().is_none();
+        let waits = self.ops.values().any(|open| !open.given_up);
+        let quiet = !waits && self.plane.state.running_operations().next().is_none();
         // Locks end by the clocks of the regions, and a region may still live in the time of the other.
         let locks_end = LOCKS_END_MS + 2 * self.clock_error_ms;
-        let settled = quiet && since >= locks_end && self.in_step();
+        let unlocked = since.min(self.now - self.last_answer) >= locks_end;
+        let settled = quiet && unlocked && self.in_step() && self.all_back();
         if settled || since > SETTLE_MS_MAX {
             self.record(Entry::Audit);
             self.enter(Phase::Audit);
             self.audit();
         }
+    }
+
+    /// No forced failover waits for its old primary.
+    fn all_back(&self) -> bool {
+        let hub = self.plane.state.hub(super::HUB);
+        hub.is_some_and(|hub| hub.away().is_none())
     }
 
     /// The last questions: what every client was told must be there.

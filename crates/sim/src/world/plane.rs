@@ -1,33 +1,35 @@
-//! The control plane: one state that stands for the consensus, which each region sees late. As `region::plane` and the parts of
-//! `region::region` that follow it.
+//! The control plane: one committed state that stands for the consensus of three voters, which each of them sees late. As
+//! `region::plane` and the parts of `region::region` that follow it.
 
 use super::World;
-use super::clients::group_of;
-use super::event::{AfterBarrier, Asker, Happening, Life, Submitter};
-use super::gateway::Route;
-use crate::history::{Entry, RegionId};
+use super::event::{AfterBarrier, Asker, Happening, Life, Node, Submitter};
+use crate::history::RegionId;
 use control::failover::fence_stands;
-use control::model::{HubState, OperationStatus};
+use control::model::HubState;
 use control::{Answer, Command, Request, State};
-use region::engine::{self, HubRole, Input, Refusal, Role};
+use region::engine::{self, Input, Refusal};
 use std::sync::Arc;
-use types::{Epoch, HubId, RegionName};
+use types::{Epoch, HubId, limits};
 
-const SUBMIT_MS_MAX: i64 = 5000;
-const BARRIER_MS_MAX: i64 = 2000;
+const SUBMIT_MS_MAX: i64 = 10_000;
+pub const BARRIER_MS_MAX: i64 = 2000;
+/// As `region::plane::RENEW_TIMEOUT`.
+const RENEW_MS_MAX: i64 = 1500;
+const RETRY_MS: i64 = 50;
+/// Between two tries of a renewal that fails. As `region::lease`.
+const RENEW_AGAIN_MS: i64 = limits::LEASE_RENEW_MS as i64 / 5;
 
 pub struct Plane {
+    /// Everything that was committed.
     pub state: Arc<State>,
     pub index: u64,
-    pub leader: Option<RegionId>,
-    /// Regions that cannot reach the majority.
-    pub cut: [bool; 2],
 }
 
-impl Plane {
-    fn reached_by(&self, region: RegionId) -> bool {
-        self.leader.is_some() && !self.cut[region]
-    }
+/// Something that waits until this member's copy has an entry.
+pub struct Awaiting {
+    index: u64,
+    deadline: i64,
+    then: AfterBarrier,
 }
 
 impl World {
@@ -54,11 +56,18 @@ impl World {
         deadline: i64,
         id: String,
     ) {
-        let (region, _) = from.region();
-        if !self.plane.reached_by(region) {
+        let (node, life) = from.node();
+        // What is still in a process that died was never proposed.
+        if self.life(node) != Some(life) {
+            return;
+        }
+        let leader = self
+            .working_leader()
+            .filter(|leader| self.linked(node, *leader));
+        let Some(leader) = leader else {
             if self.now < deadline {
                 self.after(
-                    50,
+                    RETRY_MS,
                     Happening::Submitted {
                         from,
                         command,
@@ -70,25 +79,14 @@ impl World {
                 self.plane_answers(from, None, 0);
             }
             return;
-        }
+        };
         let request = Request {
-            now: self.regions[region].clock.at(self.now),
-            by: format!("castling:{}", self.regions[region].name),
+            now: self.wall(node),
+            by: format!("castling:{}", self.name_of(node)),
             id,
             command: *command,
         };
-        let mut state = State::clone(&self.plane.state);
-        let answer = state.apply(&request);
-        if self.rng.chance(5) {
-            // A retry after a lost answer.
-            let again = state.apply(&request);
-            assert_eq!(again, answer, "a request that comes twice has one answer");
-        }
-        thin(&mut state, &request.command);
-        self.plane.state = Arc::new(state);
-        self.plane.index += 1;
-        self.note_command(&request.command, &answer);
-        self.spread();
+        let answer = self.propose(leader, &request);
         let delay = if self.rng.chance(2) {
             2000
         } else {
@@ -107,11 +105,33 @@ impl World {
         );
     }
 
-    /// Every region's copy gets the new state in its own time.
-    fn spread(&mut self) {
-        for region in 0..2 {
-            let life = self.regions[region].life;
-            let late = if self.rng.chance(5) {
+    /// An entry of the log, committed by this leader.
+    fn propose(&mut self, leader: Node, request: &Request) -> Answer {
+        let mut state = State::clone(&self.plane.state);
+        let answer = state.apply(request);
+        if self.rng.chance(5) {
+            // A retry after a lost answer.
+            let again = state.apply(request);
+            assert_eq!(again, answer, "a request that comes twice has one answer");
+        }
+        thin(&mut state, &request.command);
+        self.plane.state = Arc::new(state);
+        self.plane.index += 1;
+        self.entry_committed(leader);
+        self.spread(leader);
+        self.note_command(&request.command, &answer);
+        answer
+    }
+
+    /// Every member's copy gets the new state in its own time.
+    fn spread(&mut self, leader: Node) {
+        for node in 0..super::voters::NODES {
+            let Some(life) = self.life(node) else {
+                continue;
+            };
+            let late = if node == leader {
+                self.rng.range(0, 3)
+            } else if self.rng.chance(5) {
                 self.rng.range(200, 2000)
             } else {
                 self.rng.range(1, 2 * self.link.delay_ms + 10)
@@ -120,7 +140,7 @@ impl World {
             self.after(
                 late,
                 Happening::View {
-                    region,
+                    node,
                     life,
                     index,
                     state,
@@ -130,16 +150,16 @@ impl World {
     }
 
     pub(super) fn plane_answers(&mut self, to: Submitter, answer: Option<Box<Answer>>, index: u64) {
-        let (region, life) = to.region();
-        if self.living(region, life).is_none() {
+        let (node, life) = to.node();
+        if self.living_seat(node, life).is_none() {
             return;
         }
         if answer.is_some() && self.plane.index >= index {
-            self.see_latest(region);
+            self.see_latest(node);
         }
         match to {
             Submitter::Driver { token, .. } => {
-                self.driver_submitted(region, token, answer.map(|answer| *answer))
+                self.driver_submitted(node, token, answer.map(|answer| *answer))
             }
             Submitter::Operator { operation, .. } => {
                 self.failover_asked(&operation, answer.map(|answer| *answer))
@@ -148,145 +168,160 @@ impl World {
         }
     }
 
-    /// A copy of the control plane's state arrives, if the region can be reached.
-    pub(super) fn view(&mut self, region: RegionId, life: Life, index: u64, state: Arc<State>) {
-        if self.plane.cut[region] {
-            self.after(
-                100,
-                Happening::View {
-                    region,
-                    life,
-                    index,
-                    state,
-                },
-            );
+    /// A copy of the control plane's state arrives, if the leader reaches the member.
+    pub(super) fn view(&mut self, node: Node, life: Life, index: u64, state: Arc<State>) {
+        if self.living_seat(node, life).is_none() {
             return;
         }
-        let Some(process) = self.living(region, life) else {
-            return;
-        };
-        if process.view_index >= index {
-            return;
-        }
-        process.view_index = index;
-        process.view = state;
-        if process.trusted {
-            self.roles_follow(region);
-        }
-    }
-
-    fn see_latest(&mut self, region: RegionId) {
-        let (life, index, state) = (
-            self.regions[region].life,
-            self.plane.index,
-            self.plane.state.clone(),
-        );
-        self.view(region, life, index, state);
-    }
-
-    /// Engine and routes learn what the copy says.
-    fn roles_follow(&mut self, region: RegionId) {
-        let me = self.regions[region].name.clone();
-        let Some(process) = self.process(region) else {
-            return;
-        };
-        let roles = roles_of(&process.view, &me);
-        if let Some(hub) = process.view.hub(super::HUB) {
-            let fresh = Route {
-                primary: hub.primary.clone(),
-                epoch: hub.epoch,
+        if !self.reaches_leader(node) {
+            let again = Happening::View {
+                node,
+                life,
+                index,
+                state,
             };
-            if process
-                .route
-                .as_ref()
-                .is_none_or(|known| known.epoch <= fresh.epoch)
-            {
-                process.route = Some(fresh);
-            }
-        }
-        self.tell(region, Input::Roles(roles));
-        self.wake_parked(region);
-        let life = self.regions[region].life;
-        self.after(0, Happening::Coordinate { region, life });
-    }
-
-    pub(super) fn route_moved(
-        &mut self,
-        region: RegionId,
-        hub: HubId,
-        epoch: Epoch,
-        primary: &RegionName,
-    ) {
-        let Some(process) = self.process(region) else {
+            self.after(100, again);
             return;
-        };
-        match &mut process.route {
-            Some(known) if hub == super::HUB && known.epoch < epoch => {
-                *known = Route {
-                    primary: primary.clone(),
-                    epoch,
-                }
-            }
-            _ => {}
         }
-        self.wake_parked(region);
+        self.copy_is(node, index, state);
     }
 
-    /// Reads the control plane before going on.
-    pub(super) fn barrier(&mut self, region: RegionId, then: AfterBarrier) {
-        let life = self.regions[region].life;
-        let delay = self.rng.range(1, 2 * self.link.delay_ms + 5);
+    fn copy_is(&mut self, node: Node, index: u64, state: Arc<State>) {
+        self.log_reaches(node, index);
+        let seat = self.seat(node).expect("the caller saw it");
+        if seat.view_index >= index {
+            return;
+        }
+        seat.view_index = index;
+        seat.view = state;
+        if node == super::voters::WITNESS {
+            seat.trusted = true;
+        }
+        self.routes_follow(node);
+        if self.seat(node).is_some_and(|seat| seat.trusted) {
+            self.tell_roles(node);
+        }
+        self.go_on_awaiting(node);
+        if let Some(life) = self.life(node) {
+            self.after(0, Happening::Coordinate { node, life });
+        }
+    }
+
+    fn see_latest(&mut self, node: Node) {
+        let (index, state) = (self.plane.index, self.plane.state.clone());
+        self.copy_is(node, index, state);
+    }
+
+    /// Reads the control plane before going on: the leader names the last entry, and this member waits until it has it.
+    pub(super) fn barrier(&mut self, node: Node, patience_ms: i64, then: AfterBarrier) {
+        let Some(life) = self.life(node) else { return };
+        let delay = self.rng.range(1, self.link.delay_ms + 3);
+        let deadline = self.now + patience_ms;
         self.after(
             delay,
-            Happening::Barrier {
-                region,
+            Happening::BarrierAsked {
+                node,
                 life,
-                deadline: self.now + BARRIER_MS_MAX,
+                deadline,
                 then,
             },
         );
     }
 
-    pub(super) fn barrier_reached(
+    pub(super) fn barrier_asked(
         &mut self,
-        region: RegionId,
+        node: Node,
         life: Life,
         deadline: i64,
         then: AfterBarrier,
     ) {
-        if self.living(region, life).is_none() {
+        if self.living_seat(node, life).is_none() {
             return;
         }
-        if !self.plane.reached_by(region) {
-            let late = self.now >= deadline && !matches!(then, AfterBarrier::Trust);
-            match then {
-                AfterBarrier::Fence { asker, .. } if late => {
-                    self.answered(
-                        region,
-                        asker,
-                        Err(Refusal::Step("the control plane cannot be read".into())),
-                    );
-                }
-                AfterBarrier::LiftFences if late => {}
-                then => self.after(
-                    50,
-                    Happening::Barrier {
-                        region,
-                        life,
-                        deadline,
-                        then,
-                    },
-                ),
+        let leader = self
+            .working_leader()
+            .filter(|leader| self.linked(node, *leader));
+        let Some(leader) = leader else {
+            if self.now >= deadline {
+                return self.barrier_failed(node, then);
             }
+            let again = Happening::BarrierAsked {
+                node,
+                life,
+                deadline,
+                then,
+            };
+            self.after(RETRY_MS, again);
+            return;
+        };
+        if matches!(then, AfterBarrier::Renewed { .. }) {
+            self.leader_hears(leader, node);
+        }
+        let index = self.plane.index;
+        let delay = self.rng.range(1, self.link.delay_ms + 3);
+        self.after(
+            delay,
+            Happening::BarrierAnswered {
+                node,
+                life,
+                deadline,
+                index,
+                then,
+            },
+        );
+    }
+
+    pub(super) fn barrier_answered(
+        &mut self,
+        node: Node,
+        life: Life,
+        deadline: i64,
+        index: u64,
+        then: AfterBarrier,
+    ) {
+        if self.living_seat(node, life).is_none() {
             return;
         }
-        self.see_latest(region);
+        if self.now >= deadline || !self.reaches_leader(node) {
+            return self.barrier_failed(node, then);
+        }
+        let waits = Awaiting {
+            index,
+            deadline,
+            then,
+        };
+        self.seat(node).expect("it lives").awaiting.push(waits);
+        self.go_on_awaiting(node);
+    }
+
+    /// Whatever waited for an entry that is here now.
+    fn go_on_awaiting(&mut self, node: Node) {
+        let Some(seat) = self.seat(node) else { return };
+        let have = seat.view_index;
+        let passed: Vec<Awaiting> = seat
+            .awaiting
+            .extract_if(.., |waits| waits.index <= have)
+            .collect();
+        for waits in passed {
+            self.barrier_passed(node, waits.then);
+        }
+    }
+
+    pub(super) fn expire_awaiting(&mut self, node: Node) {
+        let now = self.now;
+        let Some(seat) = self.seat(node) else { return };
+        let late: Vec<Awaiting> = seat
+            .awaiting
+            .extract_if(.., |waits| waits.deadline <= now)
+            .collect();
+        for waits in late {
+            self.barrier_failed(node, waits.then);
+        }
+    }
+
+    fn barrier_passed(&mut self, region: RegionId, then: AfterBarrier) {
         match then {
-            AfterBarrier::Trust => {
-                self.process(region).expect("it lives").trusted = true;
-                self.roles_follow(region);
-                self.tell(region, Input::DropUnknown);
-            }
+            AfterBarrier::Renewed { asked } => self.lease_renewed(region, asked),
             AfterBarrier::Fence {
                 asker,
                 hub,
@@ -297,6 +332,44 @@ impl World {
         }
     }
 
+    fn barrier_failed(&mut self, region: RegionId, then: AfterBarrier) {
+        match then {
+            AfterBarrier::Renewed { .. } => {
+                let life = self.regions[region].life;
+                self.after(RENEW_AGAIN_MS, Happening::Renew { region, life });
+            }
+            AfterBarrier::Fence { asker, .. } => {
+                let why = "the control plane cannot be read".into();
+                self.answered(region, asker, Err(Refusal::Step(why)));
+            }
+            AfterBarrier::LiftFences => {}
+        }
+    }
+
+    /// As `region::lease::keep`.
+    pub(super) fn renew(&mut self, region: RegionId, life: Life) {
+        if self.living(region, life).is_none() {
+            return;
+        }
+        let asked = self.monotonic(region);
+        self.barrier(region, RENEW_MS_MAX, AfterBarrier::Renewed { asked });
+    }
+
+    fn lease_renewed(&mut self, region: RegionId, asked: u64) {
+        let took = self.monotonic(region).saturating_sub(asked) as i64;
+        self.tell_roles(region);
+        let life = self.regions[region].life;
+        let process = self.process(region).expect("its seat is there");
+        if !std::mem::replace(&mut process.seat.trusted, true) {
+            self.disturbed();
+        }
+        let until = asked + limits::LEASE_MS;
+        self.tell(region, Input::Lease { until });
+        self.process(region).expect("it was told").lease_until = until;
+        let next = (limits::LEASE_RENEW_MS as i64 - took).max(1);
+        self.after(next, Happening::Renew { region, life });
+    }
+
     fn fence_if_it_stands(
         &mut self,
         region: RegionId,
@@ -304,7 +377,7 @@ impl World {
         (hub, epoch): (HubId, Epoch),
         operation: &str,
     ) {
-        let view = self.process(region).expect("it lives").view.clone();
+        let view = self.seat(region).expect("it lives").view.clone();
         if fence_stands(&view, hub, operation, epoch) {
             self.ask(region, asker, |reply| Input::Fence { hub, epoch, reply });
         } else {
@@ -318,8 +391,8 @@ impl World {
 
     /// As `Region::lift_stale_fences`.
     fn look_for_stale_fences(&mut self, region: RegionId) {
-        let process = self.regions[region].process.as_ref().expect("it lives");
-        let Some(found) = process.view.hub(super::HUB) else {
+        let seat = self.seat_of(region).expect("it lives");
+        let Some(found) = seat.view.hub(super::HUB) else {
             return;
         };
         let settled = found.primary == self.regions[region].name
@@ -348,7 +421,7 @@ impl World {
             .iter()
             .any(|partition| partition.fenced && partition.epoch == epoch)
         {
-            self.record(Entry::Trouble(format!(
+            self.record(crate::history::Entry::Trouble(format!(
                 "region {region} lifts a stale fence"
             )));
             self.ask(region, Asker::Lift { hub, epoch }, |reply| Input::Unfence {
@@ -363,110 +436,10 @@ impl World {
         let Some(process) = self.living(region, life) else {
             return;
         };
-        if process.trusted {
-            self.barrier(region, AfterBarrier::LiftFences);
+        if process.seat.trusted {
+            self.barrier(region, BARRIER_MS_MAX, AfterBarrier::LiftFences);
         }
         self.after(2000, Happening::WatchFences { region, life });
-    }
-
-    /// Somebody who can be reached leads; the others hear of it late.
-    pub(super) fn elect(&mut self) {
-        if self.plane.leader.is_some() {
-            return;
-        }
-        let able: Vec<RegionId> = (0..2)
-            .filter(|r| self.regions[*r].process.is_some() && !self.plane.cut[*r])
-            .collect();
-        if able.is_empty() {
-            self.after(300, Happening::Elect);
-            return;
-        }
-        let leader = *self.rng.pick(&able);
-        self.plane.leader = Some(leader);
-        self.disturbed();
-        for region in 0..2 {
-            let late = self.rng.range(0, 500);
-            self.after(
-                late,
-                Happening::Believe {
-                    region,
-                    leads: region == leader,
-                },
-            );
-        }
-    }
-
-    pub(super) fn believe(&mut self, region: RegionId, leads: bool) {
-        let life = self.regions[region].life;
-        let Some(process) = self.process(region) else {
-            return;
-        };
-        process.leads = leads;
-        self.after(0, Happening::Coordinate { region, life });
-    }
-
-    fn note_command(&mut self, command: &Command, answer: &Answer) {
-        if matches!(answer, Answer::Refused(_)) {
-            return;
-        }
-        match command {
-            Command::StartFailover { operation, .. } => self.record(Entry::Asked {
-                operation: operation.clone(),
-            }),
-            Command::StepStarted { operation, step } => {
-                self.step_noted(operation, step.name(), false)
-            }
-            Command::StepEnded {
-                operation,
-                step,
-                detail,
-            } => {
-                if *step == control::StepName::Check {
-                    self.real_checks(operation, detail);
-                }
-                self.step_noted(operation, step.name(), true);
-            }
-            Command::RollBack { operation, .. } => self.step_noted(operation, "rollback", false),
-            Command::CommitFailover { operation, .. } => {
-                if let Answer::Epoch(epoch) = answer {
-                    self.record(Entry::Committed {
-                        operation: operation.clone(),
-                        epoch: *epoch,
-                    });
-                }
-                self.step_noted(operation, "commit", true);
-            }
-            Command::Finish { operation, .. } => {
-                let status = self
-                    .plane
-                    .state
-                    .operations
-                    .get(operation)
-                    .map_or("gone", |op| status_name(op.status));
-                self.record(Entry::Ended {
-                    operation: operation.clone(),
-                    status,
-                });
-                if self.phase == super::Phase::Founding {
-                    let (region, life) = (0, self.regions[0].life);
-                    let command = Command::PutConsumerGroup {
-                        hub: super::HUB,
-                        name: group_of(1),
-                    };
-                    self.submit(Submitter::Nobody { region, life }, command);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn step_noted(&mut self, operation: &str, step: &'static str, ended: bool) {
-        self.record(Entry::Step {
-            operation: operation.to_owned(),
-            step,
-            ended,
-        });
-        self.trouble_at_step(step, ended);
     }
 }
 
@@ -485,43 +458,4 @@ fn thin(state: &mut State, command: &Command) {
             step.detail = serde_json::Value::Null;
         }
     }
-}
-
-pub fn status_name(status: OperationStatus) -> &'static str {
-    match status {
-        OperationStatus::Running => "running",
-        OperationStatus::Succeeded => "succeeded",
-        OperationStatus::RolledBack => "rolled back",
-        OperationStatus::Cancelled => "cancelled",
-        OperationStatus::Failed => "failed",
-    }
-}
-
-/// As `region::region::roles_of`.
-fn roles_of(state: &State, me: &RegionName) -> Vec<HubRole> {
-    let mine = state
-        .hubs
-        .values()
-        .filter(|hub| hub.state != HubState::Deleting);
-    mine.filter_map(|hub| {
-        let role = if hub.primary == *me {
-            Role::Primary
-        } else if hub.secondary() == Some(me) {
-            Role::Secondary
-        } else {
-            return None;
-        };
-        let peer = if role == Role::Primary {
-            hub.secondary().cloned()
-        } else {
-            Some(hub.primary.clone())
-        };
-        Some(HubRole {
-            settings: Arc::new(hub.settings()),
-            role,
-            epoch: hub.epoch,
-            peer,
-        })
-    })
-    .collect()
 }

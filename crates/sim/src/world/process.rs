@@ -1,22 +1,21 @@
 //! A simulated region: a disk that outlives crashes, and a process with its engine that does not.
 
 use super::World;
-use super::clock::Clock;
-use super::coordinator::Driver;
-use super::event::{
-    AfterBarrier, Asker, CallId, EngineInput, Gathering, Happening, Life, Returned, Ticket, Waiting,
-};
+use super::clock::{Clock, Monotonic};
+use super::event::{Announce, Asker, EngineInput, Happening, Life, Returned, Ticket};
 use super::gateway::{Request, Route};
+use super::logs::Logged;
+use super::seat::{Seat, Words};
+use super::timed::{TimedStore, TurnTime};
 use crate::fault::Fault;
 use crate::history::{Entry, OpId, RegionId};
 use crate::rng::byte_source;
-use control::State;
 use hub::Command;
-use region::engine::{Answer, Engine, Input, Output, Refusal};
+use region::engine::{Answer, Engine, Input, Message, Output, Refusal};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::MemoryStore;
-use types::{Epoch, HubId, Lsn, PartitionKey, RegionName, Sequence, UnixMillis};
+use types::{Epoch, Lsn, PartitionKey, RegionName, Sequence, UnixMillis};
 
 pub const TICK_MS: i64 = 100;
 
@@ -25,14 +24,16 @@ pub struct Region {
     pub name: RegionName,
     pub store: MemoryStore,
     pub clock: Clock,
+    pub monotonic: Monotonic,
+    pub time: TurnTime,
     pub life: Life,
     pub process: Option<Process>,
     /// A group commit takes up to so long.
     pub commit_ms_max: i64,
     /// The next failure of the disk takes the process with it; down for so long.
     pub dies_with_disk: Option<i64>,
-    /// How far the log was recorded.
-    pub logged: BTreeMap<PartitionKey, Lsn>,
+    /// What of each log was recorded.
+    pub logged: BTreeMap<PartitionKey, Logged>,
     pub started: i64,
     pub disk_full: bool,
 }
@@ -49,15 +50,14 @@ pub struct Process {
     pub decided: BTreeMap<Ticket, Decided>,
     pub visible: BTreeMap<PartitionKey, (Sequence, Option<Epoch>)>,
     pub route: Option<Route>,
-    /// Its roles were read from the control plane.
-    pub trusted: bool,
-    pub view: Arc<State>,
-    pub view_index: u64,
-    pub leads: bool,
-    pub calls: BTreeMap<CallId, Waiting>,
-    pub gathers: BTreeMap<u64, Gathering>,
+    pub seat: Seat,
+    /// Revision of the control plane's state of which the engine was told.
+    pub told: Option<u64>,
+    /// As the engine was told, on the monotonic clock.
+    pub lease_until: u64,
+    /// What this engine said of what only it has.
+    pub words: Words,
     pub requests: BTreeMap<OpId, Request>,
-    pub driver: Driver,
     pub parked: u64,
 }
 
@@ -67,6 +67,9 @@ pub struct Decided {
     turn: u64,
     epoch: Epoch,
     clock: UnixMillis,
+    /// What it wrote stands between these records.
+    after: Lsn,
+    upto: Lsn,
 }
 
 impl World {
@@ -85,15 +88,17 @@ impl World {
     }
 
     pub(super) fn start(&mut self, region: RegionId) {
+        if region == super::voters::WITNESS {
+            return self.start_witness();
+        }
         if self.regions[region].process.is_some() {
             return;
         }
         let seed = self.rng.next();
+        let engine = self.engine_of(region, seed);
         let place = &mut self.regions[region];
         place.life += 1;
-        place.store = place.store.reopen();
         place.started = self.now;
-        let engine = Engine::new(Arc::new(place.store.clone()), byte_source(seed));
         let life = place.life;
         place.process = Some(Process {
             engine,
@@ -105,31 +110,40 @@ impl World {
             decided: BTreeMap::new(),
             visible: BTreeMap::new(),
             route: None,
-            trusted: false,
-            view: Arc::new(State::default()),
-            view_index: 0,
-            leads: false,
-            calls: BTreeMap::new(),
-            gathers: BTreeMap::new(),
+            seat: Seat::default(),
+            told: None,
+            lease_until: 0,
+            words: Words::new(),
             requests: BTreeMap::new(),
-            driver: Driver::default(),
             parked: 0,
         });
         self.record(Entry::Trouble(format!("region {region} starts")));
         self.disturbed();
         self.after(TICK_MS, Happening::Tick { region, life });
         self.after(2000, Happening::WatchFences { region, life });
-        self.barrier(region, AfterBarrier::Trust);
+        self.after(1, Happening::Renew { region, life });
         self.after(20, Happening::LinkMade);
-        let leads = self.plane.leader == Some(region);
-        self.after(1, Happening::Believe { region, leads });
-        if self.plane.leader.is_none() {
-            self.after(300, Happening::Elect);
-        }
+        self.take_seat(region);
+    }
+
+    fn engine_of(&mut self, region: RegionId, seed: u64) -> Engine<Ticket> {
+        let ignores_lease = self.fault == Some(Fault::IgnoreLease);
+        let place = &mut self.regions[region];
+        place.store = place.store.reopen();
+        let store = TimedStore {
+            disk: place.store.clone(),
+            time: place.time.clone(),
+        };
+        let time = place.time.clone();
+        let monotonic = move || if ignores_lease { 0 } else { time.now() };
+        Engine::new(Arc::new(store), byte_source(seed), Box::new(monotonic))
     }
 
     /// The process dies at once; the disk stays.
     pub(super) fn crash(&mut self, region: RegionId, down_ms: i64) {
+        if region == super::voters::WITNESS {
+            return self.crash_witness(down_ms);
+        }
         let Some(process) = self.regions[region].process.take() else {
             return;
         };
@@ -137,17 +151,14 @@ impl World {
         self.disturbed();
         self.regions[region].life += 1;
         self.regions[region].dies_with_disk = None;
+        self.paused_until[region] = self.now;
         self.link.known[region] = None;
         self.break_link(0);
-        if self.plane.leader == Some(region) {
-            self.plane.leader = None;
-            let election = self.rng.range(300, 1500);
-            self.after(election, Happening::Elect);
-        }
+        self.doubt_leader();
         for (op, request) in process.requests {
             self.client_left_alone(op, &request);
         }
-        self.after(down_ms, Happening::Start { region });
+        self.after(down_ms, Happening::Start { node: region });
     }
 
     /// Hands something to the engine.
@@ -213,7 +224,10 @@ impl World {
     /// One turn of the engine with everything that waits.
     pub(super) fn turn(&mut self, region: RegionId, life: Life) {
         let clock = self.regions[region].clock.at(self.now);
-        let commit_ms_max = self.regions[region].commit_ms_max;
+        let commit_ms = self.rng.range(1, self.regions[region].commit_ms_max);
+        let monotonic = self.monotonic(region);
+        let time = self.regions[region].time.clone();
+        time.begin(monotonic, commit_ms);
         let Some(process) = self.living(region, life) else {
             return;
         };
@@ -226,14 +240,14 @@ impl World {
                 _ => None,
             })
             .collect();
-        let commits = process.engine.stats.commits;
+        let before = heads(&process.engine, &commands);
         let mut outputs = Vec::new();
         let more = process.engine.turn(
             &mut std::iter::from_fn(|| taken.pop_front()),
             clock,
             &mut outputs,
         );
-        let committed = process.engine.stats.commits > commits;
+        let (spent_ms, paused) = time.spent();
         let failed = process.engine.trouble().is_some();
         for left in taken.into_iter().rev() {
             process.inbox.push_front(left);
@@ -242,10 +256,15 @@ impl World {
         let turn = self.turns;
         let process = self.process(region).expect("it has just had its turn");
         for (ticket, at) in commands {
-            let epoch = process.engine.head(at).map_or(Epoch(0), |head| head.epoch);
-            process
-                .decided
-                .insert(ticket, Decided { turn, epoch, clock });
+            let head = process.engine.head(at).unwrap_or_default();
+            let decided = Decided {
+                turn,
+                epoch: head.epoch,
+                clock,
+                after: before.get(&at).copied().unwrap_or_default(),
+                upto: head.lsn,
+            };
+            process.decided.insert(ticket, decided);
         }
         let again = more || !process.inbox.is_empty();
         self.record_log(region);
@@ -253,19 +272,17 @@ impl World {
             self.crash(region, down_ms);
             return;
         }
-        let commit_ms = if committed {
-            self.rng.range(1, commit_ms_max)
-        } else {
-            0
-        };
-        let until = self.now + commit_ms;
+        let until = self.now + spent_ms;
+        if paused {
+            self.pause(region, spent_ms);
+        }
         let process = self.process(region).expect("it did not crash");
         process.busy_until = until;
         if again && !process.turn_is_due {
             process.turn_is_due = true;
             self.at(until, Happening::Turn { region, life });
         }
-        if commit_ms == 0 {
+        if spent_ms == 0 {
             self.perform(region, life, outputs);
         } else {
             self.at(
@@ -293,13 +310,20 @@ impl World {
                 }
                 Output::Send { message, .. } => {
                     let at = message.partition();
-                    if !self.send(region, super::event::Wire::Engine(message)) {
+                    let word = matches!(message, Message::Word { .. });
+                    self.hears_itself(region, &message);
+                    // A word that is not sent breaks no stream: the next one says all of it again.
+                    if !self.send(region, super::event::Wire::Engine(message)) && !word {
                         let to = self.regions[1 - region].name.clone();
                         self.tell(region, Input::Unsent { to, at });
                     }
                 }
                 Output::Visible { at, next, epoch } => {
-                    process.visible.insert(at, (next, epoch));
+                    let before = process.visible.insert(at, (next, epoch));
+                    let before = before.and_then(|(_, epoch)| epoch);
+                    if let Some(epoch) = epoch.filter(|_| before != epoch) {
+                        self.record(Entry::Serves { region, at, epoch });
+                    }
                 }
                 Output::Alarm { at, text } => self.record(Entry::Alarm { region, at, text }),
                 // No sessions are simulated: nobody is connected, so there is nobody to tell.
@@ -319,7 +343,8 @@ impl World {
             Asker::Gateway(op) | Asker::Remote { op: Some(op), .. } => *op,
             _ => return,
         };
-        let (Some(Decided { turn, epoch, clock }), Ok(Answer::Reply(_))) = (decided, result) else {
+        let (Some(decided), Ok(Answer::Reply(_)) | Err(Refusal::Reject(_))) = (decided, result)
+        else {
             return;
         };
         let Some(asked) = self.ops.get(&op) else {
@@ -330,9 +355,11 @@ impl World {
             op,
             region,
             at,
-            epoch,
-            turn,
-            clock,
+            epoch: decided.epoch,
+            turn: decided.turn,
+            clock: decided.clock,
+            after: decided.after,
+            upto: decided.upto,
         });
     }
 
@@ -352,15 +379,8 @@ impl World {
                 ..
             } => {
                 self.announce_if_open(region, announce, &result);
-                if self.link.known[region] == Some(link) {
-                    self.send(
-                        region,
-                        super::event::Wire::Return {
-                            call,
-                            body: Returned::Engine(result),
-                        },
-                    );
-                }
+                let body = Returned::Engine(result);
+                self.send_back(region, link, super::event::Wire::Return { call, body });
             }
             Asker::Step { call, announce } => {
                 self.announce_if_open(region, announce, &result);
@@ -376,7 +396,12 @@ impl World {
             }
             Asker::Fences { hub, epoch } => self.fences_found(region, hub, epoch, result),
             Asker::Lift { hub, epoch } => {
-                self.announce_if_open(region, Some((hub, epoch)), &result)
+                let announce = Announce {
+                    hub,
+                    epoch,
+                    forced: false,
+                };
+                self.announce_if_open(region, Some(announce), &result)
             }
             Asker::Nobody => {}
         }
@@ -385,22 +410,22 @@ impl World {
     fn announce_if_open(
         &mut self,
         region: RegionId,
-        announce: Option<(HubId, Epoch)>,
+        announce: Option<Announce>,
         result: &Result<Answer, Refusal>,
     ) {
-        let (Some((hub, epoch)), Ok(Answer::Opened)) = (announce, result) else {
+        let (Some(announce), Ok(Answer::Opened(_))) = (announce, result) else {
             return;
         };
+        let Announce { hub, epoch, forced } = announce;
         let primary = self.regions[region].name.clone();
-        self.send(
-            region,
-            super::event::Wire::Route {
-                hub,
-                epoch,
-                primary: primary.clone(),
-            },
-        );
-        self.route_moved(region, hub, epoch, &primary);
+        let route = super::event::Wire::Route {
+            hub,
+            epoch,
+            primary: primary.clone(),
+            forced,
+        };
+        self.send(region, route);
+        self.route_moved(region, hub, epoch, &primary, forced);
     }
 
     pub(super) fn tick(&mut self, region: RegionId, life: Life) {
@@ -408,57 +433,16 @@ impl World {
             return;
         }
         self.tell(region, Input::Tick);
-        self.after(0, Happening::Coordinate { region, life });
+        self.expire_awaiting(region);
+        self.after(0, Happening::Coordinate { node: region, life });
         self.after(TICK_MS, Happening::Tick { region, life });
     }
+}
 
-    /// Records what a region's log has got since the last look.
-    fn record_log(&mut self, region: RegionId) {
-        for at in self.partitions.clone() {
-            let place = &self.regions[region];
-            let Some(head) = place
-                .process
-                .as_ref()
-                .and_then(|process| process.engine.head(at))
-            else {
-                continue;
-            };
-            let known = place.logged.get(&at).copied().unwrap_or_default();
-            if head.lsn == known {
-                continue;
-            }
-            let from = if head.lsn < known {
-                self.record(Entry::Reset { region, at });
-                Lsn(1)
-            } else {
-                known.next()
-            };
-            self.regions[region].logged.insert(at, head.lsn);
-            let stored = super::reading::all_records(&self.regions[region].store, at, from)
-                .unwrap_or_default();
-            for record in stored
-                .into_iter()
-                .filter(|record| record.lsn <= head.lsn && record.event_count > 0)
-            {
-                match super::reading::events_of(&record) {
-                    Ok((epoch, events)) => {
-                        for (sequence, event) in events {
-                            self.record(Entry::Logged {
-                                region,
-                                at,
-                                sequence,
-                                epoch,
-                                event,
-                            });
-                        }
-                    }
-                    Err(text) => self.record(Entry::Alarm {
-                        region,
-                        at: Some(at),
-                        text,
-                    }),
-                }
-            }
-        }
-    }
+fn heads(
+    engine: &Engine<Ticket>,
+    commands: &[(Ticket, PartitionKey)],
+) -> BTreeMap<PartitionKey, Lsn> {
+    let of = |at: PartitionKey| Some((at, engine.head(at)?.lsn));
+    commands.iter().filter_map(|(_, at)| of(*at)).collect()
 }

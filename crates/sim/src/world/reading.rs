@@ -1,7 +1,9 @@
-//! Reading events of a region's log up to what its engine lets be seen. As `region::events`, without waiting.
+//! Reading events of a region's log up to what its engine lets be seen. As `region::events`, without waiting; and putting
+//! consumers back who read what a forced failover lost, as the gateway's `rewind`.
 
 use super::World;
-use crate::history::{EventId, RegionId};
+use crate::history::{EventId, RegionId, Stand};
+use control::{Operation, State};
 use hub::telemetry::decode_events;
 use replication::{Body, Record};
 use store::{LogRecord, Store, StoreError};
@@ -10,7 +12,7 @@ use types::{Epoch, Lsn, PartitionKey, Sequence};
 /// Events in order, each with the epoch of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    pub events: Vec<(Sequence, EventId)>,
+    pub events: Vec<(Sequence, Epoch, EventId)>,
     pub next: Sequence,
     pub epoch: Epoch,
 }
@@ -94,6 +96,49 @@ impl World {
     }
 }
 
+/// What the gateway of a region knows of the hub's divergences.
+pub enum Put {
+    /// It goes on where it stands.
+    There,
+    Back(Sequence),
+    /// This region has not heard yet where the epoch began in which the primary answers.
+    Unknown,
+}
+
+/// What becomes of a consumer that stands at `from`, read in its epoch, when the primary answers at `now`.
+pub fn put(state: &State, at: PartitionKey, from: Stand, now: Epoch) -> Put {
+    let Some(hub) = state.hub(at.hub) else {
+        return Put::Unknown;
+    };
+    // A forced failover writes down its divergence when it has opened, which is after its epoch began.
+    let running = hub
+        .operation
+        .as_ref()
+        .and_then(|id| state.operations.get(id));
+    let known = match running.and_then(Operation::switch) {
+        Some(switch) if switch.forced => switch.epoch.min(hub.epoch),
+        _ => hub.epoch,
+    };
+    if known < now {
+        return Put::Unknown;
+    }
+    let later = hub
+        .divergences
+        .iter()
+        .filter(|parted| parted.epoch > from.0);
+    let cuts = later.filter_map(|parted| {
+        let of = parted
+            .partitions
+            .iter()
+            .find(|p| p.partition == at.partition)?;
+        Some(of.next_sequence)
+    });
+    match cuts.min() {
+        Some(cut) if cut.0 < from.1 => Put::Back(cut),
+        _ => Put::There,
+    }
+}
+
 fn read_page(
     store: &dyn Store,
     at: PartitionKey,
@@ -137,14 +182,15 @@ fn read_page(
                 at: stored.lsn,
                 why,
             };
-            let (_, events) = events_of(&stored).map_err(corrupt)?;
+            let (epoch, events) = events_of(&stored).map_err(corrupt)?;
             let wanted = events
                 .into_iter()
-                .filter(|(sequence, _)| *sequence >= first && *sequence < end);
+                .filter(|(sequence, _)| *sequence >= first && *sequence < end)
+                .map(|(sequence, event)| (sequence, epoch, event));
             page.events.extend(wanted);
         }
     }
-    if let Some((last, _)) = page.events.last() {
+    if let Some((last, ..)) = page.events.last() {
         page.next = Sequence(last.0 + 1);
     }
     Ok(page)

@@ -37,7 +37,7 @@ pub fn got(asked: &Asked, reply: Reply) -> Option<Got> {
                 .collect::<Option<_>>()?,
         ),
         (Asked::GetOffset { .. }, Reply::Offset(offset)) => {
-            Got::Offset(offset.map(|offset| offset.next.0))
+            Got::Offset(offset.map(|offset| (offset.epoch, offset.next.0)))
         }
         (Asked::SendMessage { .. }, Reply::C2dQueued { .. }) => Got::Done,
         (_, Reply::Done) => Got::Done,

@@ -1,20 +1,25 @@
 //! A world from a seed: who is there, how far apart, and what will go wrong.
 
 use super::clients::{Client, Kind, Stands};
-use super::clock::Clock;
+use super::clock::{Clock, Monotonic, RATE_PPM_MAX};
 use super::event::Happening;
 use super::net::Link;
 use super::plane::Plane;
 use super::process::Region;
-use super::trouble::{AtStep, Mix};
+use super::script::Script;
+use super::seat::Witness;
+use super::timed::TurnTime;
+use super::trouble::{AtStep, DISASTERS, Mix, Trouble};
+use super::voters::{NODES, Voters};
 use super::{HUB, Phase, World};
+use crate::cases::Case;
 use crate::fault::Fault;
 use crate::history::{Entry, History, TraceHash};
 use crate::rng::Rng;
 use control::command::HubSpec;
 use control::model::{Deployment, FailoverPolicy, Principal, Subscription};
 use control::{Answer, Command, Request, State};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use store::{MemoryOptions, MemoryStore};
 use types::{
@@ -28,12 +33,56 @@ const DEVICES: u32 = 5;
 const SCRATCH_DEVICE: u32 = 100;
 /// 32 bytes as base64.
 const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-const STEPS: [&str; 8] = [
-    "check", "warm", "fence", "catchup", "commit", "open", "reverse", "rollback",
+const STEPS: [&str; 9] = [
+    "check", "warm", "fence", "catchup", "lease", "commit", "open", "reverse", "rollback",
 ];
 
+/// What a run is made from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plan {
+    pub seed: u64,
+    pub fault: Option<Fault>,
+    pub trace: bool,
+    /// What is enumerated; `None`: a random run.
+    pub case: Option<Case>,
+    /// Copies are taken, and go wrong, all the time.
+    pub copies: bool,
+}
+
 impl World {
-    pub fn new(seed: u64, fault: Option<Fault>, trace: bool) -> World {
+    pub fn new(plan: Plan) -> World {
+        let mut world = World::random(&plan);
+        if plan.copies {
+            world.mix = Mix::of_copies();
+            world.trouble_ms = Some((300, 1500));
+            world.disasters.clear();
+        }
+        if let Some(case) = plan.case {
+            world.follow_script(case);
+        }
+        world.begin();
+        world
+    }
+
+    /// Nothing goes wrong besides what the script says, and nobody does anything else.
+    fn follow_script(&mut self, case: Case) {
+        self.record(Entry::Trouble(format!("{case}")));
+        self.script = Some(Script::new(case));
+        self.storm_until = 90_000;
+        self.trouble_ms = None;
+        self.disasters.clear();
+        self.at_steps.clear();
+        self.cancel_percent = 0;
+        self.accept_span_percent = 0;
+        self.accept_nothing_percent = 0;
+        self.client_haste = 6;
+        self.link = Link::new(5, 2);
+    }
+
+    fn random(plan: &Plan) -> World {
+        let Plan {
+            seed, fault, trace, ..
+        } = *plan;
         let mut rng = Rng::new(seed);
         let partition_count = rng.range(2, 3) as u16;
         let replication = if rng.chance(30) {
@@ -63,12 +112,19 @@ impl World {
             fault,
             regions: regions.into(),
             link: Link::new(delay_ms, jitter_ms),
+            witness: Witness {
+                name: RegionName::parse("witness").expect("a valid name"),
+                clock: clock(&mut rng),
+                monotonic: monotonic(&mut rng),
+                life: 0,
+                seat: None,
+            },
+            paused_until: [0; NODES],
             plane: Plane {
                 state: Arc::new(founded(partition_count, replication)),
                 index: 1,
-                leader: None,
-                cut: [false; 2],
             },
+            voters: Voters::founded(1),
             clients: Vec::new(),
             partitions: (0..partition_count)
                 .map(|n| PartitionKey {
@@ -76,18 +132,28 @@ impl World {
                     partition: PartitionId(n),
                 })
                 .collect(),
+            sync: replication == Replication::Sync,
             disk,
             phase: Phase::Founding,
-            storm_until: rng.range(8_000, 22_000),
+            storm_until: rng.range(8_000, 26_000),
             phase_since: 0,
             healed: 0,
             at_steps: at_steps(&mut rng, trouble_ms.is_some(), &mix),
             mix,
+            disasters: disasters(&mut rng),
             operator_ms: *rng.pick(&[(50, 600), (500, 2500), (2000, 6000), (7000, 12_000)]),
             cancel_percent: *rng.pick(&[0, 20, 50]),
+            forced_percent: *rng.pick(&[0, 50, 90]),
+            accept_span_percent: *rng.pick(&[0, 30, 60]),
+            accept_nothing_percent: *rng.pick(&[0, 0, 20]),
             trouble_ms,
+            script: None,
+            resumed: false,
+            client_haste: rng.range(2, 6),
             dry_runs: BTreeMap::new(),
+            noted: BTreeSet::new(),
             last_disturbed: 0,
+            last_answer: 0,
             clock_error_ms: 0,
             ops: BTreeMap::new(),
             generations: BTreeMap::new(),
@@ -111,16 +177,15 @@ impl World {
             "seed {seed}: {partition_count} partitions, {replication:?}, {delay_ms}+{jitter_ms} ms, troubles {trouble_ms:?}"
         );
         world.record(Entry::Trouble(about));
-        world.begin();
         world
     }
 
     fn begin(&mut self) {
         self.clients = self.clients_of_the_run();
         self.note_clock_error();
-        self.at(0, Happening::Start { region: 0 });
-        self.at(0, Happening::Start { region: 1 });
-        self.at(10, Happening::Elect);
+        for node in 0..NODES {
+            self.at(0, Happening::Start { node });
+        }
         self.at(100, Happening::Phase);
         self.at(500, Happening::Client { client: 0 });
     }
@@ -159,7 +224,7 @@ impl World {
             };
             kinds.extend(self.partitions.iter().map(group));
         }
-        let busy = self.rng.range(2, 6);
+        let busy = self.client_haste;
         let client = |kind, rng: &mut Rng| {
             let least = rng.range(5, 60) * busy;
             let slow = if matches!(kind, Kind::MessageService { .. }) {
@@ -188,19 +253,37 @@ impl World {
     }
 }
 
-fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
+fn clock(rng: &mut Rng) -> Clock {
     let offset_ms = if rng.chance(70) {
         rng.range(-50, 50)
     } else {
         rng.range(-1500, 1500)
     };
+    Clock {
+        offset_ms,
+        drift_ppm: rng.range(-200, 200),
+    }
+}
+
+fn monotonic(rng: &mut Rng) -> Monotonic {
+    let rate_ppm = if rng.chance(50) {
+        0
+    } else {
+        rng.range(-RATE_PPM_MAX, RATE_PPM_MAX)
+    };
+    Monotonic {
+        start_ms: rng.range(0, 1 << 40),
+        rate_ppm,
+    }
+}
+
+fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
     Region {
         name: RegionName::parse(name).expect("the names of the run are valid"),
         store: MemoryStore::new(disk),
-        clock: Clock {
-            offset_ms,
-            drift_ppm: rng.range(-200, 200),
-        },
+        clock: clock(rng),
+        monotonic: monotonic(rng),
+        time: TurnTime::default(),
         life: 0,
         process: None,
         commit_ms_max: 4,
@@ -219,6 +302,23 @@ fn at_steps(rng: &mut Rng, stormy: bool, mix: &Mix) -> Vec<AtStep> {
             ended: rng.chance(60),
             within_ms: rng.range(0, 120),
             trouble: mix.draw(rng),
+        })
+        .collect()
+}
+
+/// When something befalls the primary, in milliseconds of the storm.
+fn disasters(rng: &mut Rng) -> Vec<(i64, Trouble)> {
+    let count = *rng.pick(&[0, 1, 1, 2]);
+    let mut at = 0;
+    (0..count)
+        .map(|_| {
+            at += rng.range(1500, 9000);
+            let trouble = Trouble::Disaster {
+                kind: *rng.pick(&DISASTERS),
+                ms: rng.range(1000, 14_000),
+                told_ms: rng.range(200, 3000),
+            };
+            (at, trouble)
         })
         .collect()
 }
@@ -274,6 +374,8 @@ fn founded(partition_count: u16, replication: Replication) -> State {
         partition_count: Some(partition_count),
         retention_days: Some(1),
         replication: Some(replication),
+        partner_away: None,
+        lag_max_ms: None,
         cloud_to_device: Some(CloudToDevice {
             max_delivery_count: 100,
             ..CloudToDevice::default()
