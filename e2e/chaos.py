@@ -14,7 +14,7 @@ from lib.judge.facts import some
 from lib.nemesis import Nemesis
 from lib.report import Failed, main, say
 from lib.rest import Management
-from lib.scene import Hub, Scene
+from lib.scene import Hub, Scene, bring_to_rest
 from lib.telling import write_report
 from lib.testbed import open_bed
 
@@ -95,18 +95,14 @@ class Run:
         for scene in self.scenes:
             self.operator.wait_until_at_rest(scene.hub)
             self.operator.replay_all(scene.hub, times=2)
-        for scene in self.scenes:
-            scene.rest()
-        for scene in self.scenes:
-            scene.wait_until_drained()
-            scene.end()
+        bring_to_rest(self.scenes)
         violations, facts = [], []
         for scene in self.scenes:
             facts.append(self.audit(scene))
         ops, infos = self.scenes[0].histories()
         for one in facts:
             violations += judge(ops, infos, one)
-        violations += self.bed.complaints() + some(self.nemesis.failures, "command-ends", "an operator's command was left without an answer")
+        violations += self.bed.complaints() + some(self.nemesis.failures, "nothing-stuck", "a command without an answer, or a node that ended by itself")
         write_report(self.bed.kept, self, ops, facts, violations)
         return violations
 

@@ -11,7 +11,7 @@ from lib.desk import Operator
 from lib.judge import figures, judge
 from lib.report import Failed, main, require, say, table
 from lib.rest import Management
-from lib.scene import Hub, Scene
+from lib.scene import Hub, Scene, bring_to_rest
 from lib.separate import WITNESS, Separate
 
 GROUP = "cuts"
@@ -65,8 +65,8 @@ class Cuts:
         for a, b in ((home, partner), (home, WITNESS), (partner, WITNESS)):
             most = GAP_WITH_PRIMARY_SECONDS_MAX if home in (a, b) else GAP_SECONDS_MAX
             found.append((f"{a} | {b}", [(a, b), (b, a)], most))
-            if not self.short or (a, b) == (home, partner):
-                found += [(f"{a} -x-> {b}", [(a, b)], most), (f"{b} -x-> {a}", [(b, a)], most)]
+            one_way = [(f"{a} -x-> {b}", [(a, b)], most), (f"{b} -x-> {a}", [(b, a)], most)]
+            found += one_way if not self.short else one_way[:1] if (a, b) == (home, partner) else []
         everything = [(partner, home), (home, partner), (partner, WITNESS), (WITNESS, partner)]
         found.append((f"{partner} alone", everything, GAP_WITH_PRIMARY_SECONDS_MAX))
         found.append((f"{WITNESS} alone", [(WITNESS, home), (home, WITNESS), (WITNESS, partner), (partner, WITNESS)], GAP_SECONDS_MAX))
@@ -116,9 +116,7 @@ class Cuts:
     def finish(self):
         self.operator.wait_until_at_rest(self.hub)
         self.operator.replay_all(self.hub)
-        self.scene.rest()
-        self.scene.wait_until_drained()
-        self.scene.end()
+        bring_to_rest([self.scene])
         operations, forced = self.operator.facts(self.hub)
         facts = self.scene.facts(operations=operations, forced=forced, segments=self.operator.salvages(self.hub))
         ops, infos = self.scene.histories()

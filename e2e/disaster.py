@@ -16,7 +16,7 @@ from lib.desk import Operator
 from lib.judge import judge
 from lib.report import main, require, say, table
 from lib.rest import Management
-from lib.scene import Hub, Scene
+from lib.scene import Hub, Scene, bring_to_rest
 from lib.separate import Separate
 
 GROUP = "disaster"
@@ -68,12 +68,11 @@ class Disaster:
         require(refused[0] == 4 and "planned" in refused[1], f"a forced failover from a healthy primary: exit code {refused[0]}: {refused[1]}")
         say(f"while the primary is healthy: {refused[1].strip().splitlines()[-1]}")
         if self.bed.lab:
-            # So that there is something to lose: what is written now stays in the region that dies.
+            # So that there is something to lose: what is written now stays in the region that dies, also what its kernel still has to send.
             self.bed.cut(self.home, self.partner)
             self.bed.cut(self.partner, self.home)
             time.sleep(1.5)
         self.bed.kill(self.home)
-        self.bed.heal_network()
         say(f"kill -9 of {self.home}")
         time.sleep(1.0)
         for hub in self.hubs:
@@ -120,6 +119,7 @@ class Disaster:
     # --- it returns -------------------------------------------------------------------------------------------------------
 
     def returns(self):
+        self.bed.heal_network()
         self.bed.start(self.home)
         begun = time.monotonic()
         for hub in self.hubs:
@@ -177,13 +177,10 @@ class Disaster:
             scene.close()
 
     def finish(self):
-        for scene in self.scenes:
-            scene.rest()
+        bring_to_rest(self.scenes)
         violations = self.bed.complaints()
         facts = []
         for scene in self.scenes:
-            scene.wait_until_drained()
-            scene.end()
             operations, forced = self.operator.facts(scene.hub)
             facts.append(scene.facts(operations=operations, forced=forced, segments=self.operator.salvages(scene.hub)))
         ops, infos = self.scenes[0].histories()

@@ -3,6 +3,7 @@
     diskfull.py [--short]
 """
 
+import re
 import sys
 import time
 
@@ -12,7 +13,7 @@ from lib.desk import Operator
 from lib.judge import figures, judge
 from lib.report import Failed, main, require, say, table
 from lib.rest import Management
-from lib.scene import Hub, Scene
+from lib.scene import Hub, Scene, bring_to_rest
 from lib.separate import WITNESS, Separate
 
 GROUP = "diskfull"
@@ -67,10 +68,9 @@ class DiskFull:
         told = self.told(checked)
         answer = self.write() if role == "primary" else "-"
         # The control plane needs two disks of three.
-        number = len(self.rows)
-        changed = self.operator.run("hub", "consumer-group", "create", self.hub.name, f"while-full-{number}")
-        if changed[0] != 0:
-            self.problems.append(f"{node} ({how}): the control plane takes no change: {changed[1].strip()[-300:]}")
+        changed = self.change(f"while-full-{len(self.rows)}")
+        if changed:
+            self.problems.append(f"{node} ({how}): the control plane takes no change: {changed}")
         self.bed.empty_disk(node)
         freed = time.monotonic()
         restarted = self.still_there(node, how)
@@ -82,7 +82,7 @@ class DiskFull:
         if not lines and role != "witness":
             self.problems.append(f"{node} ({how}): its log does not say that the disk is full")
         say(f"  the check says: {told or 'nothing'}; a write is answered with {answer}; {back:.1f} s after there was room it worked again {restarted}")
-        self.rows.append([role, how, begin, freed, f"{back:.1f}", restarted or "-", len(lines), told[:60] or "-", answer[:60]])
+        self.rows.append([role, how, begin, freed, f"{back:.1f}", restarted or "-", len(lines), told[:60] or "-", answer[:90]])
 
     def still_there(self, node, how):
         """The process lives and its copy of the control plane works; a node that only says clearly why it ended is started again."""
@@ -107,6 +107,17 @@ class DiskFull:
                 return " ".join(line.split())
         return ""
 
+    def change(self, group, seconds=15):
+        """What the control plane answers to a change, as long as it does not take it; if the full node led it, another must be elected first."""
+        deadline = time.monotonic() + seconds
+        while True:
+            code, text = self.operator.run("hub", "consumer-group", "create", self.hub.name, group)
+            if code == 0 or "exists" in text:
+                return ""
+            if time.monotonic() > deadline:
+                return text.strip()[-300:]
+            time.sleep(0.5)
+
     def write(self):
         """What a service is answered while the disk is full."""
         try:
@@ -115,13 +126,12 @@ class DiskFull:
             return repr(why)
         if answer.status_code < 300:
             return f"{answer.status_code}"
-        return f"{answer.status_code} {answer.text[:200]}"
+        found = re.search(r'message\W+([^"\\]+)', answer.text)
+        return f"{answer.status_code}: {found[1] if found else answer.text}"
 
     def finish(self):
         self.operator.wait_until_at_rest(self.hub)
-        self.scene.rest()
-        self.scene.wait_until_drained()
-        self.scene.end()
+        bring_to_rest([self.scene])
         first = self.scene.stream()
         require(self.operator.planned(self.hub, "both disks hold the same"), "after all that, a planned failover does not succeed")
         operations, forced = self.operator.facts(self.hub)

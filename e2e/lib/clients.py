@@ -51,7 +51,7 @@ class SdkDevice:
         self.acks = []  # (sent, acknowledged) of telemetry
         self.threads = []
         self.began = time.monotonic()
-        self.life, self.client = 0, None
+        self.life, self.client, self.closed = 0, None, False
         self.begin()
 
     def begin(self):
@@ -69,8 +69,9 @@ class SdkDevice:
         return self.regions[self.way.address]
 
     def connect(self):
-        self.client.connect()
+        # First who takes messages, which also connects: the hub sends what waits for a session as soon as that is there.
         self.client.on_message_received = self.received
+        self.client.connect()
 
     def changed(self, client, life):
         if client.connected:
@@ -165,6 +166,7 @@ class SdkDevice:
             thread.join(max(0.1, deadline - time.monotonic()))
 
     def close(self):
+        self.closed = True
         self.end_quietly(self.client)
         self.way.forget()
 

@@ -55,6 +55,7 @@ class Nemesis:
         self.jumps = []
         self.open = []  # what is to be undone: (name, work)
         self.touched = set()
+        self.may_end = set()  # killed, or its disk is full: a node whose control plane cannot be written ends, and says so
         self.background = []
         self.failures = []
 
@@ -123,9 +124,23 @@ class Nemesis:
                 work()
             except (Failed, OSError) as why:
                 troubles.append(f"{name}: {why}")
+        self.revive(troubles)
         self.touched.clear()
         if troubles:
             raise Failed(f"not healed: {'; '.join(troubles)}")
+
+    def revive(self, troubles):
+        """As a service manager does with a process that has ended."""
+        for node in self.bed.nodes:
+            if self.bed.is_dead(node):
+                if node not in self.may_end:
+                    self.failures.append(f"{node} ended by itself")
+                say(f"{node} has ended and is started again")
+                try:
+                    self.bed.start(node)
+                except (Failed, OSError) as why:
+                    troubles.append(f"start {node}: {why}")
+        self.may_end.clear()
 
     def undo(self, name, work):
         self.open.append((name, work))
@@ -145,6 +160,7 @@ class Nemesis:
     def kill(self, lasts):
         node = self.node()
         self.tell("kill", node=node, lasts=round(lasts, 2))
+        self.may_end.add(node)
         self.bed.kill(node)
         self.undo("start", lambda: self.bed.start(node))
 
@@ -212,6 +228,7 @@ class Nemesis:
     def disk_full(self, lasts):
         node = self.node()
         self.tell("disk-full", node=node, lasts=round(lasts, 2))
+        self.may_end.add(node)
         self.undo("empty", lambda: self.bed.empty_disk(node))
         self.bed.fill_disk(node)
 
@@ -258,6 +275,7 @@ class Nemesis:
         way = self.chance.choice(self.bed.ways_to_lose)
         self.tell("forced", hub=hub.name, primary=primary, way=way, lasts=round(lasts, 2))
         self.touched.add(primary)
+        self.may_end.add(primary)
         self.bed.lose(primary, way, self.undo)
         time.sleep(lasts)
         self.operator.force(hub)

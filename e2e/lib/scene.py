@@ -8,7 +8,7 @@ import requests
 from .clients import PlainDevice, SdkDevice
 from .history import load
 from .judge import Facts, events_of
-from .report import Failed, require, say
+from .report import Failed, require
 from .rest import Service
 from .tail import Tail
 from .workers import Consumer, Receiver, Sender, TwinWriter, twin_facts
@@ -111,7 +111,10 @@ class Scene:
             self.tail.close()
         for client in [*self.devices, *self.workers, *self.receivers, *self.consumers]:
             client.stopping.set()
-        closing = [threading.Thread(target=device.close, daemon=True) for device in self.sdk]
+        self.close_devices()
+
+    def close_devices(self):
+        closing = [threading.Thread(target=device.close, daemon=True) for device in self.sdk if not device.closed]
         for thread in closing:
             thread.start()
         for thread in closing:
@@ -127,9 +130,23 @@ class Scene:
             if not behind:
                 # The tail, which asks for itself, is no slower than they are.
                 time.sleep(1.0)
-                return
+                break
             require(time.monotonic() < deadline, f"{self.hub.name}: consumers are behind after {seconds} s: {behind}")
             time.sleep(0.3)
+        self.fetch_what_waits()
+
+    def fetch_what_waits(self, seconds=75):
+        """C2D messages of SDK devices that did not find back: over HTTPS, once the SDK is gone and its locks with it."""
+        self.close_devices()
+        waiting = [Receiver(self.hub, device.name, self.folder, region=at, label=f"late-{device.name}") for at, device in enumerate(self.sdk)]
+        deadline = time.monotonic() + seconds
+        for receiver in waiting:
+            turn = 0
+            while self.patient(lambda name=receiver.name: self.hub.service.call("GET", f"/devices/{name}").json())["cloudToDeviceMessageCount"] > 0:
+                require(time.monotonic() < deadline, f"{self.hub.name}: C2D messages for {receiver.name} wait and are not given out")
+                receiver.again(turn)
+                turn += 1
+            receiver.close()
 
     def behind(self):
         found = []
@@ -168,6 +185,27 @@ class Scene:
         return load(self.folder)
 
 
-def say_counts(found):
-    for function, kinds in sorted(found.items()):
-        say(f"  {function:14} " + "  ".join(f"{kind} {number}" for kind, number in kinds.items() if number))
+def bring_to_rest(scenes):
+    """Writers of all stop, everything that is there is fetched and read, then readers stop."""
+    together([scene.rest for scene in scenes])
+    together([scene.wait_until_drained for scene in scenes])
+    for scene in scenes:
+        scene.end()
+
+
+def together(works):
+    """All at once; the first failure is everybody's."""
+    failed = []
+
+    def guarded(work):
+        try:
+            work()
+        except (Failed, requests.RequestException) as why:
+            failed.append(str(why))
+
+    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(not failed, "; ".join(failed))

@@ -46,16 +46,19 @@ class Worker:
     def run(self):
         turn = 0
         while not self.stopping.is_set():
-            good = False
-            try:
-                good = self.step(turn)
-            except (requests.RequestException, ValueError, KeyError) as why:
-                self.history.info("trouble", why=repr(why)[:300])
-            if not good:
-                self.region += 1
-                self.stopping.wait(0.2)
+            self.again(turn)
             turn += 1
             self.stopping.wait(self.period)
+
+    def again(self, turn):
+        good = False
+        try:
+            good = self.step(turn)
+        except (requests.RequestException, ValueError, KeyError) as why:
+            self.history.info("trouble", why=repr(why)[:300])
+        if not good:
+            self.region += 1
+            self.stopping.wait(0.2)
 
     def step(self, turn):
         raise NotImplementedError
@@ -135,8 +138,9 @@ class Sender(Worker):
 class Receiver(Worker):
     """A device that fetches its messages over HTTPS and completes each one."""
 
-    def __init__(self, hub, name, folder, **more):
-        super().__init__(hub, name, folder, **more)
+    def __init__(self, hub, name, folder, label=None, **more):
+        super().__init__(hub, label or name, folder, **more)
+        self.name = name
         self.token = sas(f"{hub.host}/devices/{name}", device_key(name), seconds=36000)
 
     def step(self, turn):

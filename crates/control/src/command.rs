@@ -96,7 +96,7 @@ pub enum Command {
         accept: AcceptedLoss,
         shown: LossEstimate,
     },
-    /// The old primary of forced failover `operation` is back: what it alone had, per partition. Seen twice, it changes nothing.
+    /// The old primary of forced failover `operation` is back: what it alone had, per partition; none: its disk was lost. Seen twice, it changes nothing.
     Returned {
         hub: HubId,
         operation: String,

@@ -263,6 +263,29 @@ pub const fn lease_wait_ms() -> i64 {
     (limits::LEASE_MS + limits::LEASE_MS / limits::LEASE_CLOCK_RATE_PARTS) as i64
 }
 
+/// Whether the hub's primary leads by a forced failover whose opening is not recorded yet: the other region is lost.
+pub fn opens_alone(state: &State, hub: &Hub) -> bool {
+    running_forced(state, hub).is_some_and(Operation::is_committed)
+}
+
+/// The last epoch of the hub that began by force, also while its opening is not recorded yet; 0: none did.
+pub fn last_forced(state: &State, hub: &Hub) -> Epoch {
+    let recorded = hub
+        .divergences
+        .last()
+        .map_or(Epoch(0), |parted| parted.epoch);
+    match opens_alone(state, hub) {
+        true => recorded.max(hub.epoch),
+        false => recorded,
+    }
+}
+
+fn running_forced<'a>(state: &'a State, hub: &Hub) -> Option<&'a Operation> {
+    let id = hub.operation.as_ref()?;
+    let op = state.operations.get(id)?;
+    (op.is_running() && op.is_forced()).then_some(op)
+}
+
 /// Whether the primary of this hub must acknowledge nothing: a forced failover waits for its lease to lapse, so it may be
 /// superseded at any moment. True from the start of the lease step on, until the operation is committed (the role changes
 /// then) or goes back.

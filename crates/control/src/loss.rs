@@ -5,7 +5,7 @@ use crate::failover::lease_wait_ms;
 use crate::iso::span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use types::{Lsn, PartitionId, UnixMillis, limits};
+use types::{Epoch, Lsn, PartitionId, UnixMillis, limits};
 
 /// The primary's last word of each partition, and how long ago it came, in milliseconds.
 pub type Words = BTreeMap<PartitionId, (Word, i64)>;
@@ -109,6 +109,7 @@ pub fn estimate(
     secondary: &RegionFacts,
     words: &Words,
     count: u16,
+    epoch: Epoch,
     now: UnixMillis,
 ) -> LossEstimate {
     let mut loss = LossEstimate {
@@ -121,7 +122,7 @@ pub fn estimate(
             .iter()
             .find(|p| p.partition == partition);
         match (mine, words.get(&partition)) {
-            (Some(mine), Some((word, age))) if word.epoch >= mine.epoch => {
+            (Some(mine), Some((word, age))) if word.epoch >= mine.epoch.max(epoch) => {
                 loss.add(partition, (mine.lsn, mine.time), word, *age);
             }
             _ => loss.unknown.push(partition),

@@ -8,7 +8,7 @@ fn facts(ahead: u64) -> RegionFacts {
 }
 
 fn of(facts: &RegionFacts) -> LossEstimate {
-    estimate(facts, &facts.words_heard(), 4, UnixMillis(20_000))
+    estimate(facts, &facts.words_heard(), 4, Epoch(1), UnixMillis(20_000))
 }
 
 #[test]

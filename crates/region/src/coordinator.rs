@@ -66,12 +66,12 @@ pub async fn run(region: Arc<Region>) {
             for id in drills {
                 driven
                     .entry(format!("drill:{id}"))
-                    .or_insert_with(|| tokio::spawn(drills::drive(region.clone(), id)));
+                    .or_insert_with(|| tokio::spawn(drills::drive(region.clone(), id, !first)));
             }
             for hub in away {
                 driven
                     .entry(format!("return:{hub}"))
-                    .or_insert_with(|| tokio::spawn(returns::watch(region.clone(), hub)));
+                    .or_insert_with(|| tokio::spawn(returns::watch(region.clone(), hub, !first)));
             }
             for id in running {
                 driven.entry(id.clone()).or_insert_with(|| {
@@ -300,6 +300,13 @@ impl Driver {
             Action::Fence => self.fence(hub, &from, &to, epoch).await,
             Action::CatchUp => self.catch_up(operation, hub, &to).await,
             Action::AwaitLease => self.await_lease(&from),
+            Action::Commit if forced && self.cannot_lead(hub, &to).await => {
+                Outcome::record(Command::RollBack {
+                    operation: self.id.clone(),
+                    code: "SecondaryNotReady".into(),
+                    why: format!("{to} cannot lead now: it has not taken back everything yet"),
+                })
+            }
             Action::Commit => {
                 let detail = record(&CommitDetail {
                     epoch: epoch.next(),
@@ -335,6 +342,15 @@ impl Driver {
             _ => facts::evaluate(&self.region, hub, to, Some(&self.id)).await,
         };
         self.ended(StepName::Check, record(&found))
+    }
+
+    /// Whether the region that is about to lead is known to be unable to: it was checked before the lease was waited out.
+    async fn cannot_lead(&self, hub: &Hub, to: &RegionName) -> bool {
+        let facts = self.facts(to, hub).await;
+        facts.is_some_and(|facts| {
+            let mut partitions = facts.partitions.iter();
+            partitions.any(|p| p.returning.is_some() || p.broken.is_some())
+        })
     }
 
     /// Waits until the old primary can hold no lease: counted from when this region's own copy has the step's start, also by a
@@ -467,7 +483,7 @@ impl Driver {
             epoch,
             peer: Some(from.clone()),
             suspended: false,
-            alone: false,
+            alone: forced,
         };
         let stood = match self.step(to, Call::Open { role, forced }).await {
             Ok(EngineAnswer::Opened(stood)) => stood,
@@ -519,7 +535,17 @@ impl Driver {
     }
 
     async fn unfence(&self, hub: &Hub, from: &RegionName, epoch: Epoch) -> Outcome {
-        match self.step(from, Call::Unfence { hub: hub.id, epoch }).await {
+        match self
+            .step(
+                from,
+                Call::Unfence {
+                    hub: hub.id,
+                    epoch,
+                    operation: self.id.clone(),
+                },
+            )
+            .await
+        {
             Ok(EngineAnswer::Opened(_)) => self.ended(
                 StepName::RollBack,
                 record(&UnfenceDetail {

@@ -14,9 +14,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FACTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Goes on with one drill until it has ended, or this region no longer leads.
-pub(crate) async fn drive(region: Arc<Region>, id: String) {
+pub(crate) async fn drive(region: Arc<Region>, id: String, deputy: bool) {
     let mut samples = Samples::default();
-    while region.plane.drives() {
+    while region.plane.drives() || deputy && region.plane.may_drive() {
         let look_again = Instant::now() + LOOK_EVERY;
         let now = region
             .clock

@@ -160,10 +160,11 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
             epoch,
             operation,
         } => fence(region, hub, epoch, &operation).await,
-        Call::Unfence { hub, epoch } => {
-            let done = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
-            announced(region, hub, epoch, false, done)
-        }
+        Call::Unfence {
+            hub,
+            epoch,
+            operation,
+        } => unfence(region, hub, epoch, &operation).await,
         Call::CatchUp { hub, handovers } => {
             engine(region, |reply| Input::CatchUp {
                 hub,
@@ -218,8 +219,7 @@ fn announced(
 }
 
 /// A fence may come late, after its operation was rolled back: the control plane is asked, beside the fence, which costs the
-/// hub nothing if it stands and a moment if it does not. One that slips in all the same is lifted by
-/// [`Region::lift_stale_fences`].
+/// hub nothing if it stands and a moment if it does not. Fences of one hub are set and lifted one after the other.
 async fn fence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation: &str) -> Return {
     let refuse = |why: String| Return::Engine(Err(Refusal::Step(why)));
     let stands = || {
@@ -227,6 +227,8 @@ async fn fence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation:
             .plane
             .with(|state| control::failover::fence_stands(state, hub, operation, epoch))
     };
+    let one_by_one = region.fences_of(hub);
+    let _one = one_by_one.lock().await;
     if !stands() {
         return refuse("the operation was rolled back".into());
     }
@@ -235,13 +237,28 @@ async fn fence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation:
     match asked {
         Ok(()) if stands() => fenced,
         Ok(()) => {
-            let lifted = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
-            announced(region, hub, epoch, false, lifted);
+            region.lift_fence(hub, epoch, operation).await;
             refuse("the operation was rolled back".into())
         }
         // It may stand: the step is asked for again, or the roll-back lifts it.
         Err(why) => refuse(why),
     }
+}
+
+/// Lifts a fence for a roll-back that is under way, as far as the control plane knows now: a call that comes late must not lift
+/// the fence of a later failover.
+async fn unfence(region: &Arc<Region>, hub: HubId, epoch: types::Epoch, operation: &str) -> Return {
+    let refuse = |why: String| Return::Engine(Err(Refusal::Step(why)));
+    let one_by_one = region.fences_of(hub);
+    let _one = one_by_one.lock().await;
+    if let Err(why) = region.plane.barrier().await {
+        return refuse(why);
+    }
+    if !region.may_lift(hub, operation) {
+        return refuse("its roll-back is not under way".into());
+    }
+    let done = engine(region, |reply| Input::Unfence { hub, epoch, reply }).await;
+    announced(region, hub, epoch, false, done)
 }
 
 async fn submit(region: &Region, request: Bytes) -> Submitted {

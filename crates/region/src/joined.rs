@@ -8,7 +8,7 @@ use control::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use types::{Epoch, HubId, RegionName};
+use types::{Epoch, HubId, RegionName, UnixMillis};
 
 const FORMAT: u32 = 1;
 
@@ -17,6 +17,9 @@ const FORMAT: u32 = 1;
 struct File {
     format: u32,
     lost: Vec<(HubId, Epoch)>,
+    /// When the folder was made; absent: it was before this was noted.
+    #[serde(default)]
+    began: UnixMillis,
 }
 
 /// What is known of this folder's past.
@@ -24,6 +27,7 @@ pub(crate) struct Joined {
     path: PathBuf,
     /// `None`: the folder is new, and the control plane was not read yet.
     lost: Option<BTreeMap<HubId, Epoch>>,
+    began: UnixMillis,
 }
 
 impl Joined {
@@ -34,6 +38,7 @@ impl Joined {
     pub fn load(folder: &Path, holds_data: bool) -> Result<Joined, String> {
         let path = folder.join("joined.json");
         let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let mut began = UnixMillis(0);
         let lost = match std::fs::read(&path) {
             Ok(bytes) => {
                 let file: File = serde_json::from_slice(&bytes).map_err(|why| failed(&why))?;
@@ -43,6 +48,7 @@ impl Joined {
                         file.format
                     )));
                 }
+                began = file.began;
                 Some(file.lost.into_iter().collect())
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -50,14 +56,14 @@ impl Joined {
             }
             Err(error) => return Err(failed(&error)),
         };
-        Ok(Joined { path, lost })
+        Ok(Joined { path, lost, began })
     }
 
     /// Notes, once, which hubs the control plane gives to this region though it has nothing of them.
     ///
     /// # Errors
     /// When the note cannot be written: the region must not lead before it is.
-    pub fn note(&mut self, state: &State, me: &RegionName) -> Result<(), String> {
+    pub fn note(&mut self, state: &State, me: &RegionName, now: UnixMillis) -> Result<(), String> {
         if self.lost.is_some() {
             return Ok(());
         }
@@ -70,6 +76,7 @@ impl Joined {
         let file = File {
             format: FORMAT,
             lost: lost.clone(),
+            began: now,
         };
         let bytes = serde_json::to_vec(&file).expect("numbers always serialise");
         write(&self.path, &bytes).map_err(|why| format!("{}: {why}", self.path.display()))?;
@@ -77,7 +84,13 @@ impl Joined {
             tracing::error!(%hub, %epoch, "this region's folder is new, but it is this hub's primary: its data here is lost. Fail the hub over to its secondary (castling hub failover start HUB --forced)");
         }
         self.lost = Some(lost.into_iter().collect());
+        self.began = now;
         Ok(())
+    }
+
+    /// When the folder was made; 0: not known.
+    pub fn began(&self) -> UnixMillis {
+        self.began
     }
 
     /// Whether this region has lost what it should lead at this epoch.

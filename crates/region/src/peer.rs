@@ -45,8 +45,12 @@ pub enum Call {
         epoch: Epoch,
         operation: String,
     },
-    /// → [`Return::Engine`]
-    Unfence { hub: HubId, epoch: Epoch },
+    /// For the roll-back of `operation`, which must be under way. → [`Return::Engine`]
+    Unfence {
+        hub: HubId,
+        epoch: Epoch,
+        operation: String,
+    },
     /// → [`Return::Engine`]
     CatchUp {
         hub: HubId,
@@ -110,6 +114,8 @@ pub struct Facts {
     pub version: String,
     pub now: UnixMillis,
     pub uptime_ms: u64,
+    /// When its folder was made, as far as that was noted; 0: it was not.
+    pub began: UnixMillis,
     /// Its roles were read from the control plane after start.
     pub roles_trusted: bool,
     /// How long it may still acknowledge; 0: it may not.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use control::{HubState, State};
 use link::{BoxFuture, Class, LinkConfig, Links};
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Region {
     pub(crate) words: Arc<Words>,
     /// What other regions said of that with their renewals, while this one led the control plane.
     pub(crate) heard: Words,
+    /// One lock per hub: see [`Region::fences_of`].
+    fences: parking_lot::Mutex<HashMap<HubId, Arc<tokio::sync::Mutex<()>>>>,
     /// Revision of the control plane's state of which the engine was told; held while it is told.
     told: parking_lot::Mutex<Option<u64>>,
     joined: parking_lot::Mutex<Joined>,
@@ -183,6 +186,7 @@ impl Region {
             times: config.times,
             words,
             heard: Words::default(),
+            fences: parking_lot::Mutex::default(),
             told: parking_lot::Mutex::new(None),
             joined: parking_lot::Mutex::new(joined),
             held_data,
@@ -281,7 +285,9 @@ impl Region {
     pub(crate) fn tell_roles(&self) {
         let mut told = self.told.lock();
         let mut joined = self.joined.lock();
-        let noted = self.plane.with(|state| joined.note(state, &self.me));
+        let noted = self
+            .plane
+            .with(|state| joined.note(state, &self.me, self.clock.now()));
         if let Err(why) = noted {
             tracing::error!(region = %self.me, %why, "this region takes no part in any hub");
             return;
@@ -368,6 +374,7 @@ impl Region {
             version: env!("CARGO_PKG_VERSION").into(),
             now: self.clock.now(),
             uptime_ms: self.uptime_ms(),
+            began: self.joined.lock().began(),
             roles_trusted: self.ready(),
             lease_left_ms: self.lease.left_ms(),
             store_trouble: match &space {
@@ -413,37 +420,74 @@ impl Region {
         self.route_moved(hub, epoch, &self.me, forced);
     }
 
+    /// Held while a fence of the hub is set or lifted, so that none is lifted that was set meanwhile.
+    pub(crate) fn fences_of(&self, hub: HubId) -> Arc<tokio::sync::Mutex<()>> {
+        self.fences.lock().entry(hub).or_default().clone()
+    }
+
+    /// Whether a fence of this hub may be lifted for `operation` (empty: for none): nothing else runs on the hub, and this does
+    /// not go forward.
+    pub(crate) fn may_lift(&self, hub: HubId, operation: &str) -> bool {
+        self.plane.with(|state| {
+            let running = state.hub(hub).and_then(|hub| hub.operation.as_ref());
+            match running {
+                None => true,
+                Some(id) if id != operation => false,
+                Some(id) => state
+                    .operations
+                    .get(id)
+                    .is_none_or(|op| op.is_rolling_back() || !op.is_running()),
+            }
+        })
+    }
+
+    /// Lifts a fence, if one stands at this epoch and nothing runs that could have set it. The caller holds [`Self::fences_of`]
+    /// and has asked the control plane since.
+    pub(crate) async fn lift_fence(&self, hub: HubId, epoch: Epoch, operation: &str) {
+        if !self.may_lift(hub, operation) {
+            return;
+        }
+        tracing::warn!(region = %self.me, %hub, %epoch, "lifting a fence whose failover was rolled back");
+        let lifted = self
+            .engine
+            .ask(|reply| Input::Unfence { hub, epoch, reply })
+            .await;
+        if matches!(lifted, Ok(Ok(crate::engine::Answer::Opened(_)))) {
+            self.announce(hub, epoch, false);
+        }
+    }
+
     /// A fence whose operation no longer stands is lifted: no lost message can leave a hub closed for good.
     async fn lift_stale_fences(&self) {
-        let mine = self.plane.with(|state| {
-            let settled = |hub: &&control::Hub| {
-                hub.primary == self.me && hub.state == HubState::Active && hub.operation.is_none()
-            };
-            state
-                .hubs
-                .values()
-                .filter(settled)
-                .map(|hub| (hub.id, hub.epoch))
-                .collect::<Vec<_>>()
+        let settled = |hub: &control::Hub| {
+            hub.primary == self.me && hub.state == HubState::Active && hub.operation.is_none()
+        };
+        let mine: Vec<HubId> = self.plane.with(|state| {
+            self.fences
+                .lock()
+                .retain(|hub, _| state.hub(*hub).is_some());
+            let mine = state.hubs.values().filter(|hub| settled(hub));
+            mine.map(|hub| hub.id).collect()
         });
-        for (hub, epoch) in mine {
+        for hub in mine {
             let facts = self.engine.ask(|reply| Input::Facts { hub, reply }).await;
             let Ok(Ok(crate::engine::Answer::Facts(partitions))) = facts else {
                 continue;
             };
-            if !partitions
-                .iter()
-                .any(|partition| partition.fenced && partition.epoch == epoch)
-            {
+            let Some(fenced) = partitions.iter().find(|partition| partition.fenced) else {
                 continue;
+            };
+            let one_by_one = self.fences_of(hub);
+            let _one = one_by_one.lock().await;
+            if self.plane.barrier().await.is_err() {
+                return;
             }
-            tracing::warn!(region = %self.me, %hub, %epoch, "lifting a fence whose failover was rolled back");
-            let lifted = self
-                .engine
-                .ask(|reply| Input::Unfence { hub, epoch, reply })
-                .await;
-            if matches!(lifted, Ok(Ok(crate::engine::Answer::Opened(_)))) {
-                self.announce(hub, epoch, false);
+            let still = self.plane.with(|state| {
+                let hub = state.hub(hub);
+                hub.is_some_and(|hub| settled(hub) && hub.epoch == fenced.epoch)
+            });
+            if still {
+                self.lift_fence(hub, fenced.epoch, "").await;
             }
         }
     }
@@ -486,9 +530,10 @@ async fn follow_roles(region: Arc<Region>) {
         for hub in moved {
             region.spawn(region.router.clone().restate(hub));
         }
-        region
-            .plane
-            .with(|state| region.heard.keep(|hub| state.hub(hub).is_some()));
+        region.plane.with(|state| {
+            region.heard.keep(|hub| state.hub(hub).is_some());
+            region.words.keep(|hub| state.hub(hub).is_some());
+        });
         if changed.changed().await.is_err() {
             return;
         }
@@ -522,7 +567,8 @@ fn roles_of(state: &State, me: &RegionName, joined: &Joined) -> Vec<HubRole> {
             epoch: hub.epoch,
             peer,
             suspended,
-            alone: role == Role::Primary && hub.away().is_some(),
+            alone: role == Role::Primary
+                && (hub.away().is_some() || control::failover::opens_alone(state, hub)),
         })
     })
     .collect()

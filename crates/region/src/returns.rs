@@ -14,8 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const FACTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Watches one hub until its old primary has returned, or this region no longer leads.
-pub(crate) async fn watch(region: Arc<Region>, hub: HubId) {
-    while region.plane.drives() {
+pub(crate) async fn watch(region: Arc<Region>, hub: HubId, deputy: bool) {
+    while region.plane.drives() || deputy && region.plane.may_drive() {
         let found = region.plane.with(|state| {
             let hub = state.hub(hub)?;
             Some((hub.clone(), hub.away()?.clone()))
@@ -56,6 +56,10 @@ async fn returned(region: &Arc<Region>, hub: &Hub, away: &Divergence) -> Option<
     let new = facts::ask(region, &hub.primary, hub.id, FACTS_TIMEOUT).await?;
     if !follows(hub, &old, &new) {
         return None;
+    }
+    if old.began > away.at {
+        // A folder that is younger than the failover: what it alone had is gone, and nobody can say what that was.
+        return Some(Vec::new());
     }
     let segments = salvage::of_region(region, &away.from, hub.id).await.ok()?;
     let range = |position: &Position| lost(position, away, &segments);

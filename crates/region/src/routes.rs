@@ -86,10 +86,7 @@ impl Routes {
                 primary: hub.primary.clone(),
                 secondary: hub.secondary().cloned(),
                 epoch: hub.epoch,
-                forced: hub
-                    .divergences
-                    .last()
-                    .map_or(Epoch(0), |divergence| divergence.epoch),
+                forced: control::failover::last_forced(state, hub),
                 divergences: hub.divergences.as_slice().into(),
             };
             if let Some(known) = table.by_id.get(&hub.id) {
@@ -120,15 +117,20 @@ impl Routes {
             return false;
         };
         let news = known.epoch < epoch;
+        if forced && known.epoch <= epoch && known.forced < epoch {
+            let mut route = Route::clone(known);
+            route.forced = epoch;
+            table.by_id.insert(hub, Arc::new(route));
+        }
+        let Some(known) = table.by_id.get(&hub) else {
+            return false;
+        };
         if news {
             let mut route = Route::clone(known);
             if route.primary != *primary {
                 route.secondary = Some(std::mem::replace(&mut route.primary, primary.clone()));
             }
             route.epoch = epoch;
-            if forced {
-                route.forced = epoch;
-            }
             table.by_id.insert(hub, Arc::new(route));
         }
         drop(table);

@@ -125,7 +125,12 @@ impl Handler for Voice {
     /// Regions tell every peer where hubs opened, and what only they have; a witness keeps the latter.
     fn cast(&self, from: RegionName, _class: Class, body: Bytes) {
         match peer::decode::<Cast>(&body) {
-            Ok(Cast::Words { words }) => self.words.take(words),
+            Ok(Cast::Words { words }) => {
+                self.words.take(words);
+                if let Some((plane, _)) = self.inner.get() {
+                    plane.with(|state| self.words.keep(|hub| state.hub(hub).is_some()));
+                }
+            }
             Ok(_) => {}
             Err(why) => tracing::warn!(%from, %why, "a message was not understood"),
         }

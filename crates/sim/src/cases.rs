@@ -27,6 +27,8 @@ pub enum Lost {
     Dead,
     Hung,
     Cut,
+    /// Clients and the witness reach it, its partner does not.
+    HalfAlive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +93,7 @@ const WHAT: [What; 4] = [What::Crash, What::ShortPause, What::LongPause, What::C
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     all.extend(of(Plot::Planned, &PLANNED));
-    for lost in [Lost::Dead, Lost::Hung, Lost::Cut] {
+    for lost in [Lost::Dead, Lost::Hung, Lost::Cut, Lost::HalfAlive] {
         all.extend(of(Plot::Forced(lost), &FORCED));
     }
     all.extend(of(Plot::Return, &RETURN));
@@ -132,6 +134,7 @@ impl fmt::Display for Plot {
             Plot::Forced(Lost::Dead) => "forced, primary dead",
             Plot::Forced(Lost::Hung) => "forced, primary hung",
             Plot::Forced(Lost::Cut) => "forced, primary cut off",
+            Plot::Forced(Lost::HalfAlive) => "forced, half alive",
             Plot::Return => "return",
             Plot::Failback => "failback",
             Plot::Cancel => "cancel",
@@ -166,7 +169,7 @@ mod tests {
         sorted.sort();
         sorted.dedup();
         assert_eq!(sorted.len(), cases.len());
-        let steps = PLANNED.len() * 3 + FORCED.len() * 4 + RETURN.len() + CANCELLED.len() + 1;
+        let steps = PLANNED.len() * 3 + FORCED.len() * 5 + RETURN.len() + CANCELLED.len() + 1;
         assert_eq!(cases.len(), steps * 3 * 5 * 4);
     }
 }

@@ -41,6 +41,12 @@ pub enum Fault {
     IgnoreLease,
     /// A region's engine is not told that a forced failover waits for its lease (I1).
     IgnoreSuspended,
+    /// A region that returns keeps an entry that its lost records changed (I7).
+    KeepDivergedKey,
+    /// A salvage lacks its first record (I3).
+    SalvageMisses,
+    /// The operator of a forced failover is shown that nothing will be lost (I3).
+    LossHidden,
     /// The report of a forced failover names one record too few (I3).
     ReportLies,
     /// The coordinator does not wait for the old primary's lease (I1).

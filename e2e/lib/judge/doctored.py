@@ -172,6 +172,9 @@ class Doctored(unittest.TestCase):
         reads = [twin("twin-read", 2.5, 1, reported=(3, 2)), twin("twin-read", 3.5, 1, reported=(4, 3))]
         self.check(None, writes + reads)
         self.check("twin-reported", writes + [twin("twin-read", 3.5, 1, reported=(3, 2))])
+        lingering = twin("reported", 0.5, value=9, kind="unknown")
+        self.check(None, [lingering, *writes, twin("twin-read", 3.5, 1, reported=(5, 9))])
+        self.check("twin-reported", [twin("reported", 0.5, value=9), *writes, twin("twin-read", 3.5, 1, reported=(5, 9))])
         found = judge(writes + [twin("twin-read", 1.5, 1, reported=(5, 3))], [], Facts(HUB, []))
         self.assertIn("twin-reported", {one.check for one in found})
 

@@ -116,19 +116,24 @@ def versions(device, here, maybe):
 
 
 def register(device, here, writes, begin, end):
-    """Reported values of one writer count upwards: no read may miss what was acknowledged before it, nor see what was not yet asked for."""
+    """No read sees a reported value that was surely overwritten before it, nor one that was not yet asked for.
+
+    A patch whose outcome is unknown may take effect late: one that lay in the socket of a paused region does.
+    """
     found = []
-    done = sorted((op.t1, op.args["value"]) for op in writes if op.acknowledged and op.t0 >= begin and op.t1 <= end)
-    times, best = [t for t, _ in done], []
-    for _, value in done:
-        best.append(max(value, best[-1] if best else 0))
+    by_value = {op.args["value"]: op for op in writes}
+    done = sorted((op.t1, op.t0, op.args["value"]) for op in writes if op.acknowledged and op.t0 >= begin and op.t1 <= end)
+    times, latest = [t1 for t1, _, _ in done], []
+    for _, t0, value in done:
+        latest.append(max((t0, value), latest[-1] if latest else (t0, value)))
     for one in here:
+        write = by_value.get(one.value)
         at = bisect.bisect_left(times, one.t0)
-        if at and (one.value or 0) < best[at - 1]:
-            found.append((device, f"read {one.value}, acknowledged was {best[at - 1]}"))
-        asked = max((op.args["value"] for op in writes if op.t0 <= one.t1), default=0)
-        if (one.value or 0) > asked:
-            found.append((device, f"read {one.value}, asked for was {asked}"))
+        ended = write.t1 if write else float("-inf")
+        if at and latest[at - 1][0] > ended:
+            found.append((device, f"read {one.value}, acknowledged was {latest[at - 1][1]}"))
+        if write and write.t0 > one.t1:
+            found.append((device, f"read {one.value} before it was asked for"))
     return some(found, "twin-reported", "reported properties")
 
 

@@ -7,7 +7,7 @@ use super::out::Out;
 use super::stop::Signals;
 use super::up;
 use crate::world::castling_toml::Settings;
-use crate::world::node::{Node, NodeConfig, Wanted};
+use crate::world::node::{Node, NodeConfig, Part, Wanted};
 use crate::world::{self, Ports, deployment, node_files};
 use control::model::{self, Principal, Subscription};
 use serde_json::json;
@@ -123,8 +123,10 @@ async fn serve(settings: Settings, out: &Out) -> Result<(), Failure> {
         node.shown.clone(),
         fresh.subscribe(),
     ));
-    let outcome = tokio::select! {
+    let part = node.part.clone();
+    let mut outcome = tokio::select! {
         opened = open(&mut node, &settings, out) => opened,
+        why = control_stopped(&part) => Err(why),
         () = signals.stop_or_hang_up(&fresh) => {
             eprintln!("stopping");
             node.stop().await;
@@ -132,12 +134,29 @@ async fn serve(settings: Settings, out: &Out) -> Result<(), Failure> {
         }
     };
     if outcome.is_ok() || outcome == Err(Failure::OutputClosed) {
-        signals.stop_or_hang_up(&fresh).await;
+        tokio::select! {
+            () = signals.stop_or_hang_up(&fresh) => {}
+            why = control_stopped(&part) => outcome = Err(why),
+        }
     }
     eprintln!("stopping");
     node.stop().await;
     drop(lock);
     outcome
+}
+
+/// Waits until the control plane's member has stopped for good, because its disk failed or is full. Without it the node can
+/// neither vote nor renew its lease: it ends with the reason, and whoever runs it starts it again.
+async fn control_stopped(part: &Part) -> Failure {
+    loop {
+        if let Some(why) = part.plane().consensus().status().failed {
+            return Failure::Failed(format!(
+                "the control plane's store cannot be written any more, so {} ends; start it again once its disk works and has room: {why}",
+                part.me()
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Waits until the node is ready, and lets clients in.

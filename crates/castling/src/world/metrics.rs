@@ -255,3 +255,40 @@ async fn partition_metrics(region: &Arc<Region>, out: &mut String) {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{text}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_link_tells_whether_it_is_up_and_what_it_carried() {
+        let peer = |name: &str, up, bytes_out, bytes_in| link::PeerStatus {
+            name: name.parse().unwrap(),
+            up,
+            rtt_ms: None,
+            bytes_out,
+            bytes_in,
+            queued: 0,
+            why_down: None,
+            software: None,
+        };
+        let mut text = String::new();
+        link_metrics(
+            &[peer("west", true, 7, 5), peer("witness", false, 3, 0)],
+            &mut text,
+        );
+        let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            values,
+            [
+                "castling_link_up{peer=\"west\"} 1",
+                "castling_link_up{peer=\"witness\"} 0",
+                "castling_link_bytes_out_total{peer=\"west\"} 7",
+                "castling_link_bytes_out_total{peer=\"witness\"} 3",
+                "castling_link_bytes_in_total{peer=\"west\"} 5",
+                "castling_link_bytes_in_total{peer=\"witness\"} 0",
+            ]
+        );
+        assert!(text.contains("# TYPE castling_link_bytes_out_total counter\n"));
+    }
+}

@@ -79,7 +79,11 @@ pub fn evaluate_forced(asked: &ForcedQuestion<'_>) -> CheckReport {
     for (number, (name, finding)) in (CHECKS.len() as u8 + 1..).zip(last) {
         results.push(result(number, name, finding));
     }
-    if bound(asked).is_some_and(|accept| accept.all) && asked.hub.away().is_some() {
+    let whole = asked
+        .secondary
+        .is_some_and(|facts| facts.partitions.iter().all(|p| p.returning.is_none()));
+    let all = bound(asked).is_some_and(|accept| accept.all);
+    if all && whole && asked.hub.away().is_some() {
         // Everything since then is given up: that it is not here is what was accepted.
         for result in results.iter_mut().filter(|result| {
             result.verdict == Verdict::Fail && NOT_RETURNED.contains(&result.name.as_str())
@@ -108,7 +112,13 @@ fn estimated(asked: &ForcedQuestion<'_>, secondary: &RegionFacts) -> LossEstimat
     let own = asked.primary.map(RegionFacts::words_own);
     let heard = [secondary.words_heard(), asked.words.clone()];
     let words = latest(heard.into_iter().chain(own));
-    estimate(secondary, &words, asked.hub.partition_count, asked.now)
+    estimate(
+        secondary,
+        &words,
+        asked.hub.partition_count,
+        asked.hub.epoch,
+        asked.now,
+    )
 }
 
 /// The wait for the old lease, then the commit and the opening in the other region.

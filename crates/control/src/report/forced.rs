@@ -60,6 +60,15 @@ pub fn add_return(report: &mut Value, back: &Return) {
 }
 
 fn put_return(fields: &mut Map<String, Value>, back: &Return) {
+    let wiped = back.partitions.is_empty();
+    fields.insert(
+        "returned".into(),
+        json!({ "at": iso8601(back.at), "region": back.region, "withItsData": !wiped }),
+    );
+    if wiped {
+        // What it alone had is gone with its disk: the estimate is all there ever will be.
+        return;
+    }
     let ranges: Vec<_> = back.partitions.iter().map(range).collect();
     fields.insert(
         "lost".into(),
@@ -71,10 +80,6 @@ fn put_return(fields: &mut Map<String, Value>, back: &Return) {
             "exact": true,
             "partitions": ranges,
         }),
-    );
-    fields.insert(
-        "returned".into(),
-        json!({ "at": iso8601(back.at), "region": back.region }),
     );
 }
 

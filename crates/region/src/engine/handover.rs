@@ -214,7 +214,13 @@ impl<T> Engine<T> {
             out.push(Output::Reply(reply, Err(Refusal::Step(why))));
             return;
         }
-        self.role(role, now, touched, out);
+        let known = self.hubs.get(&hub).map(|known| &known.role);
+        if known.is_some_and(|known| (known.role, known.epoch) == (Role::Primary, epoch)) {
+            // What else the control plane said of this role (suspended, alone) stands: the step may be late.
+            self.retry_open(now, touched, out);
+        } else {
+            self.role(role, now, touched, out);
+        }
         let keys = self.keys_of(hub);
         let closed = keys.iter().find_map(|at| {
             let partition = &self.partitions[at];

@@ -241,8 +241,11 @@ impl<T> Engine<T> {
             return;
         }
         let head = &partition.head;
-        // A partner that is behind in epoch was overtaken by a failover: what it has beyond was given up then.
-        let overtaken = epoch < head.epoch;
+        // A partner that is behind in epoch was overtaken by a failover: what it has beyond was given up then. One of a higher
+        // epoch was given up whole, if this region is yet to open one beyond that.
+        let opens = self.hubs.get(&at.hub).map(|hub| hub.role.epoch);
+        let given_up = epoch > head.epoch && opens.is_some_and(|opens| opens > epoch);
+        let overtaken = epoch < head.epoch || given_up;
         if overtaken || lsn < head.lsn && epoch == head.epoch || (lsn, crc) == (head.lsn, head.crc)
         {
             self.settle(at, now, touched, out);

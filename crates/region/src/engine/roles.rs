@@ -211,6 +211,10 @@ impl<T> Engine<T> {
         if partition.broken.is_some() {
             return;
         }
+        if matches!(partition.following, Following::Searching { .. }) {
+            // Nothing was given up yet: as the primary it has nobody to compare its history with.
+            partition.following = Following::default();
+        }
         if let Some(why) = partition.returning() {
             partition.serving = Serving::No;
             out.push(Output::Alarm {

@@ -147,6 +147,13 @@ fn reported(loss: &Loss, found: &mut Vec<String>) {
         ));
         return;
     };
+    if returned.is_empty() {
+        found.push(format!(
+            "{}: region {} said that its disk was lost, and it was not",
+            loss.operation, loss.from
+        ));
+        return;
+    }
     let again = |at: &&PartitionKey| !loss.counts_again.contains_key(at);
     for at in loss.positions.keys().filter(again) {
         let records = loss.records.get(at);

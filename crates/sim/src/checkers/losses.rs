@@ -248,7 +248,8 @@ impl Loss {
     pub fn part_of(&self, question: &Question) -> Option<bool> {
         let decided = question.decided?;
         let (have, _) = self.common.get(&decided.at)?;
-        let older = self.from == decided.region && decided.epoch < self.epoch;
+        // Whoever decided it: the old primary had it too, unless that was its own loss.
+        let older = decided.epoch < self.epoch;
         (older && decided.upto > *have).then_some(decided.after >= *have)
     }
 

@@ -80,9 +80,20 @@ impl World {
                     },
                 );
             }
-            Call::Unfence { hub, epoch } => {
-                self.ask(region, asker, |reply| Input::Unfence { hub, epoch, reply })
-            }
+            Call::Unfence {
+                hub,
+                epoch,
+                operation,
+            } => self.barrier(
+                region,
+                super::plane::BARRIER_MS_MAX,
+                AfterBarrier::Unfence {
+                    asker,
+                    hub,
+                    epoch,
+                    operation,
+                },
+            ),
             Call::CatchUp { hub, handovers } => {
                 self.ask(region, asker, |reply| Input::CatchUp {
                     hub,
@@ -193,7 +204,7 @@ impl World {
 fn opens(call: &Call) -> Option<Announce> {
     let (hub, epoch, forced) = match call {
         Call::Open { role, forced } => (role.settings.id, role.epoch, *forced),
-        Call::Unfence { hub, epoch } => (*hub, *epoch, false),
+        Call::Unfence { hub, epoch, .. } => (*hub, *epoch, false),
         _ => return None,
     };
     Some(Announce { hub, epoch, forced })

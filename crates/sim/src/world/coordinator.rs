@@ -22,6 +22,8 @@ use std::sync::Arc;
 use types::{Lsn, PartitionId, RegionName, Sequence, UnixMillis};
 
 const AGAIN_MS: i64 = 20;
+/// As `region::coordinator`: a deputy goes on with what nobody moved for so long.
+const STALLED_MS: i64 = 3000;
 const STEP_TIMEOUT_MS: i64 = 2000;
 const FACTS_TIMEOUT_MS: i64 = 1000;
 const CHECK_TIMEOUT_MS: i64 = 2000;
@@ -34,6 +36,8 @@ pub struct Driver {
     waits: Option<(u64, Awaited)>,
     /// The forced failover whose lease step this member's copy has, and since when on its monotonic clock.
     suspended: Option<(String, u64)>,
+    /// The operation with its number of steps, and since when that has not changed.
+    stalled: Option<((String, usize), i64)>,
 }
 
 /// What goes on when the answer is there: the record as it was when it was asked.
@@ -43,6 +47,8 @@ pub enum Awaited {
     Activate(Box<(Operation, Hub)>),
     Reverse(Box<(Operation, Hub)>),
     Step(Box<(Operation, Hub)>, StepName),
+    /// Whether the region that is about to lead can.
+    Commit(Box<(Operation, Hub)>),
     /// Whether the old primary of a forced failover follows again.
     Return(Box<Hub>),
     Submit,
@@ -55,14 +61,21 @@ impl World {
         let Some(seat) = self.living_seat(node, life) else {
             return;
         };
-        if !seat.trusted || seat.driver.waits.is_some() || !self.drives(node) {
+        if !seat.trusted || seat.driver.waits.is_some() {
             return;
         }
-        let seat = self.seat_of(node).expect("it lives");
         let found = seat.view.running_operations().next().cloned();
+        let (first, deputy) = (self.drives(node), self.may_drive(node));
+        if !first && !deputy {
+            return;
+        }
         let Some(operation) = found else {
             return self.watch_return(node);
         };
+        if !self.moves_no_more(node, &operation) && !first {
+            return;
+        }
+        let seat = self.seat_of(node).expect("it lives");
         let Some(hub) = operation.hub.and_then(|hub| seat.view.hub(hub)).cloned() else {
             return;
         };
@@ -174,6 +187,9 @@ impl World {
                 self.failover_asks(node, action, operation, hub)
             }
             Action::AwaitLease => self.await_lease(node, &operation),
+            Action::Commit if operation.is_forced() => {
+                self.look_before_commit(node, operation, hub)
+            }
             Action::Commit | Action::RollBack { .. } | Action::Finish { .. } => {
                 self.failover_records(node, action, &operation, &hub)
             }
@@ -221,7 +237,11 @@ impl World {
             }
             (Action::CatchUp, _) => self.catch_up(node, to, operation, hub),
             (Action::Unfence, _) => {
-                let call = Call::Unfence { hub: hub_id, epoch };
+                let call = Call::Unfence {
+                    hub: hub_id,
+                    epoch,
+                    operation: operation.id.clone(),
+                };
                 self.step(node, from, operation, hub, StepName::RollBack, call);
             }
             _ => {
@@ -231,7 +251,7 @@ impl World {
                     epoch: epoch.next(),
                     peer: Some(peer),
                     suspended: false,
-                    alone: false,
+                    alone: forced,
                 };
                 let call = Call::Open { role, forced };
                 self.step(node, to, operation, hub, StepName::Open, call);
@@ -272,6 +292,38 @@ impl World {
         self.driver_records(node, command);
     }
 
+    /// The region that is to lead was checked before the lease was waited out: it is asked again.
+    fn look_before_commit(&mut self, node: Node, operation: Operation, hub: Hub) {
+        let (_, to) = self.sides(&operation);
+        let hub_id = hub.id;
+        let token = self.wait_for(node, Awaited::Commit(Box::new((operation, hub))));
+        let then = Gathered::Driver { token };
+        self.gather(node, hub_id, &[to], FACTS_TIMEOUT_MS, then);
+    }
+
+    fn looked_before_commit(
+        &mut self,
+        node: Node,
+        operation: &Operation,
+        hub: &Hub,
+        found: &[Option<Facts>],
+    ) {
+        let facts = found.first().and_then(Option::as_ref);
+        let unable = facts.is_some_and(|facts| {
+            let mut partitions = facts.partitions.iter();
+            partitions.any(|p| p.returning.is_some() || p.broken.is_some())
+        });
+        let action = if unable {
+            Action::RollBack {
+                code: "SecondaryNotReady".into(),
+                why: "it cannot lead now: it has not taken back everything yet".into(),
+            }
+        } else {
+            Action::Commit
+        };
+        self.failover_records(node, action, operation, hub);
+    }
+
     /// The old primary's lease is waited out from the moment at which this member's own copy has the lease step, on its
     /// monotonic clock; whoever goes on after another waits the whole time again.
     fn await_lease(&mut self, node: Node, operation: &Operation) {
@@ -304,6 +356,26 @@ impl World {
         match self.seat_of(node).and_then(|seat| seat.leader) {
             Some(WITNESS) => node == 0 || node == 1 && self.link.known[1].is_none(),
             leader => leader == Some(node),
+        }
+    }
+
+    /// As `Plane::may_drive`: a witness leads, and is heard here.
+    fn may_drive(&self, node: Node) -> bool {
+        let leader = self.seat_of(node).and_then(|seat| seat.leader);
+        leader == Some(WITNESS) && node != WITNESS && self.linked_directly(node, WITNESS)
+    }
+
+    /// As `region::coordinator::Stalled`: nobody has moved the operation for a while.
+    fn moves_no_more(&mut self, node: Node, operation: &Operation) -> bool {
+        let now = self.now;
+        let seen = (operation.id.clone(), operation.steps.len());
+        let stalled = &mut self.seat(node).expect("it lives").driver.stalled;
+        match stalled {
+            Some((known, since)) if *known == seen => now - *since >= STALLED_MS,
+            _ => {
+                *stalled = Some((seen, now));
+                false
+            }
         }
     }
 
@@ -438,6 +510,9 @@ impl World {
                 }
             }
             Some(Awaited::Reverse(known)) => self.reversed(region, &known.0, &known.1, &found),
+            Some(Awaited::Commit(known)) => {
+                self.looked_before_commit(region, &known.0, &known.1, &found)
+            }
             Some(Awaited::Return(hub)) => self.looked_for_return(region, &hub, &found),
             Some(Awaited::Step(..) | Awaited::Submit | Awaited::Sleep) | None => {}
         }

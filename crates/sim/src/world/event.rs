@@ -271,6 +271,13 @@ pub enum AfterBarrier {
         epoch: Epoch,
         operation: String,
     },
+    /// It lifts a fence, if the roll-back is under way.
+    Unfence {
+        asker: Asker,
+        hub: HubId,
+        epoch: Epoch,
+        operation: String,
+    },
     LiftFences,
 }
 

@@ -2,10 +2,10 @@
 
 use super::World;
 use crate::fault::Fault;
-use crate::history::{Asked, Entry, Got, OpId};
+use crate::history::{Asked, Entry, Got, OpId, RegionId};
 use region::engine::Message;
 use store::{PartitionCommit, Store};
-use types::Sequence;
+use types::{PartitionKey, Sequence};
 
 impl World {
     /// What a message on the link becomes.
@@ -94,18 +94,25 @@ impl World {
 
     /// [`Fault::ChangeState`], once everything is in step.
     pub(super) fn faulty_disk(&mut self) {
-        if self.fault != Some(Fault::ChangeState) {
-            return;
+        if self.fault == Some(Fault::ChangeState) {
+            self.change_behind(1, self.partitions[0]);
         }
-        let at = self.partitions[0];
+    }
+
+    /// [`Fault::KeepDivergedKey`], when a region has given up its records.
+    pub(super) fn faulty_rewind(&mut self, region: RegionId, at: PartitionKey) {
+        if self.fault == Some(Fault::KeepDivergedKey) {
+            self.change_behind(region, at);
+        }
+    }
+
+    fn change_behind(&mut self, region: RegionId, at: PartitionKey) {
         let entry = (b"zz".to_vec().into(), Some(b"not there".to_vec().into()));
         let commit = PartitionCommit {
             state: vec![entry],
             ..PartitionCommit::default()
         };
-        self.regions[1]
-            .store
-            .commit(vec![(at, commit)])
-            .expect("the disk was healed");
+        // A disk that is broken now misses this fault.
+        let _ = self.regions[region].store.commit(vec![(at, commit)]);
     }
 }

@@ -6,7 +6,7 @@ use super::voters::NODES;
 use crate::history::RegionId;
 use control::checks::{CheckReport, ForcedQuestion, evaluate, evaluate_forced};
 use control::facts::{ControlFacts, PartitionFacts, RegionFacts, Role, Tail};
-use control::{AcceptedLoss, Hub, loss};
+use control::{AcceptedLoss, Hub};
 use region::engine::{self, Input};
 use region::peer::{Call, Facts};
 use store::Store;
@@ -143,10 +143,12 @@ impl World {
         let rtt = up.then_some((self.link.delay_ms * 2 + self.link.jitter_ms) as f64);
         let leader = self.voters.leader.map(|leader| self.name_of(leader));
         Facts {
+            began: UnixMillis(0),
             region: place.name.to_string(),
             version: "simulated".into(),
             now: place.clock.at(self.now),
             uptime_ms: (self.now - place.started) as u64,
+            began: place.began,
             roles_trusted: process.seat.trusted,
             lease_left_ms: process.lease_until.saturating_sub(self.monotonic(region)),
             store_trouble: process
@@ -222,18 +224,6 @@ impl World {
             &control,
             now,
         ))
-    }
-
-    /// Primaries' words as this member heard them with renewals of leases.
-    fn words_of(&self, node: Node) -> loss::Words {
-        let now = self.monotonic(node);
-        let heard = self.seat_of(node).into_iter().flat_map(|seat| &seat.heard);
-        heard
-            .map(|(at, (word, since))| {
-                let age = now.saturating_sub(*since) as i64;
-                (at.partition, (region::facts::of_word(word), age))
-            })
-            .collect()
     }
 }
 

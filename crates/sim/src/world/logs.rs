@@ -1,6 +1,7 @@
 //! What regions' logs get and lose, for the history.
 
 use super::World;
+use crate::fault::Fault;
 use crate::history::{Entry, FinalSalvage, RegionId};
 use replication::Record;
 use replication::record::crc_of;
@@ -48,6 +49,7 @@ impl World {
                 Lsn(0) => Entry::Reset { region, at },
                 to => Entry::Rewound { region, at, to },
             });
+            self.faulty_rewind(region, at);
         }
         let stored = super::reading::all_records(&self.regions[region].store, at, kept.next());
         for stored in stored.unwrap_or_default() {
@@ -126,7 +128,14 @@ impl World {
             all.into_iter()
                 .map(move |salvage| final_salvage(store, region, salvage))
         };
-        (0..2).flat_map(of).collect()
+        let mut all: Vec<FinalSalvage> = (0..2).flat_map(of).collect();
+        if self.fault == Some(Fault::SalvageMisses) {
+            for salvage in &mut all {
+                salvage.records.remove(0);
+                salvage.count -= 1;
+            }
+        }
+        all
     }
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 pub mod clients;
 mod clock;
+mod commands;
 mod coordinator;
 mod event;
 mod faulty;
@@ -17,6 +18,7 @@ mod pause;
 mod phases;
 mod plane;
 mod process;
+mod questions;
 mod reading;
 mod replies;
 mod returns;

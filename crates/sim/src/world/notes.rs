@@ -3,6 +3,7 @@
 use super::World;
 use super::clients::group_of;
 use super::event::Submitter;
+use crate::fault::Fault;
 use crate::history::{Entry, Shown};
 use control::model::OperationStatus;
 use control::{AcceptedLoss, Answer, Command, LossEstimate, Position};
@@ -28,6 +29,7 @@ impl World {
                 partitions,
                 ..
             } => {
+                self.disturbed();
                 self.script_sees_return("returned");
                 let ranges = partitions.iter().map(|range| {
                     let at = PartitionKey {
@@ -112,17 +114,26 @@ impl World {
         self.record(Entry::Asked {
             operation: operation.clone(),
         });
+            eprintln!(
+                "{shown:#?} {:?}",
+                (0..3).map(|n| self.words_of(n)).collect::<Vec<_>>()
+            );
+        }
+        let mut seen = Shown {
+            records: shown.records,
+            span_ms: shown.span_ms,
+            age_ms: shown.age_ms,
+            worst_ms: shown.worst_ms,
+            unknown: shown.unknown.len(),
+        };
+        if self.fault == Some(Fault::LossHidden) {
+            seen = Shown::default();
+        }
         self.record(Entry::Forced {
             operation,
             from,
             epoch,
-            shown: Shown {
-                records: shown.records,
-                span_ms: shown.span_ms,
-                age_ms: shown.age_ms,
-                worst_ms: shown.worst_ms,
-                unknown: shown.unknown.len(),
-            },
+            shown: seen,
             accepted: (!accept.all).then_some((accept.span_ms, accept.records)),
         });
     }

@@ -328,6 +328,12 @@ impl World {
                 epoch,
                 operation,
             } => self.fence_if_it_stands(region, asker, (hub, epoch), &operation),
+            AfterBarrier::Unfence {
+                asker,
+                hub,
+                epoch,
+                operation,
+            } => self.unfence_if_it_may(region, asker, (hub, epoch), &operation),
             AfterBarrier::LiftFences => self.look_for_stale_fences(region),
         }
     }
@@ -338,7 +344,7 @@ impl World {
                 let life = self.regions[region].life;
                 self.after(RENEW_AGAIN_MS, Happening::Renew { region, life });
             }
-            AfterBarrier::Fence { asker, .. } => {
+            AfterBarrier::Fence { asker, .. } | AfterBarrier::Unfence { asker, .. } => {
                 let why = "the control plane cannot be read".into();
                 self.answered(region, asker, Err(Refusal::Step(why)));
             }
@@ -366,6 +372,7 @@ impl World {
         let until = asked + limits::LEASE_MS;
         self.tell(region, Input::Lease { until });
         self.process(region).expect("it was told").lease_until = until;
+        self.tell_words(region);
         let next = (limits::LEASE_RENEW_MS as i64 - took).max(1);
         self.after(next, Happening::Renew { region, life });
     }
@@ -386,6 +393,28 @@ impl World {
                 asker,
                 Err(Refusal::Step("the operation was rolled back".into())),
             );
+        }
+    }
+
+    /// As `Region::may_lift`: nothing else runs on the hub, and this does not go forward.
+    fn unfence_if_it_may(
+        &mut self,
+        region: RegionId,
+        asker: Asker,
+        (hub, epoch): (HubId, Epoch),
+        operation: &str,
+    ) {
+        let state = &self.seat_of(region).expect("it lives").view;
+        let running = state.hub(hub).and_then(|hub| hub.operation.as_ref());
+        let may = running.is_none_or(|id| {
+            let op = state.operations.get(id);
+            id == operation && op.is_none_or(|op| op.is_rolling_back() || !op.is_running())
+        });
+        if may {
+            self.ask(region, asker, |reply| Input::Unfence { hub, epoch, reply });
+        } else {
+            let why = "its roll-back is not under way".into();
+            self.answered(region, asker, Err(Refusal::Step(why)));
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Region {
     /// What of each log was recorded.
     pub logged: BTreeMap<PartitionKey, Logged>,
     pub started: i64,
+    /// When its disk was first used; 0: as the run began.
+    pub began: UnixMillis,
     pub disk_full: bool,
 }
 

@@ -37,6 +37,16 @@ impl World {
         if hub.operation.is_some() || !follows(hub, old, new) {
             return self.driver_sleeps_for(node, LOOK_EVERY_MS);
         }
+        // A folder that is younger than the failover: what it alone had is gone.
+        if old.began > away.at {
+            let command = Command::Returned {
+                hub: hub.id,
+                operation: away.operation.clone(),
+                region: away.from.clone(),
+                partitions: Vec::new(),
+            };
+            return self.driver_records(node, command);
+        }
         // In truth a call to that region; what stands in its store does not change on the way.
         let Ok(segments) = self.regions[from].store.salvages() else {
             return self.driver_sleeps_for(node, LOOK_EVERY_MS);

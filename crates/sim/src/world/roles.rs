@@ -7,7 +7,7 @@ use super::voters::WITNESS;
 use crate::fault::Fault;
 use crate::history::RegionId;
 use control::State;
-use control::failover::suspended;
+use control::failover::{last_forced, opens_alone, suspended};
 use control::model::HubState;
 use region::engine::{HubRole, Input, Role};
 use std::sync::Arc;
@@ -44,12 +44,12 @@ impl World {
             return;
         };
         if let Some(hub) = process.seat.view.hub(super::HUB) {
-            let parted = hub.divergences.last().map(|parted| parted.epoch);
+            let parted = last_forced(&process.seat.view, hub);
             let before = process.route.as_ref().map(|known| known.forced);
             let fresh = Route {
                 primary: hub.primary.clone(),
                 epoch: hub.epoch,
-                forced: parted.max(before).unwrap_or_default(),
+                forced: parted.max(before.unwrap_or_default()),
             };
             if process
                 .route
@@ -113,7 +113,7 @@ fn roles_of(state: &State, me: &RegionName, deaf: bool) -> Vec<HubRole> {
             epoch: hub.epoch,
             peer,
             suspended: leads && !deaf && suspended(state, hub),
-            alone: leads && hub.away().is_some(),
+            alone: leads && (hub.away().is_some() || opens_alone(state, hub)),
         })
     })
     .collect()

@@ -137,6 +137,12 @@ impl World {
             },
             Lost::Hung => Trouble::Pause { node: A, ms },
             Lost::Cut => Trouble::Isolate { node: A, ms },
+            Lost::HalfAlive => Trouble::CutPair {
+                from: A,
+                to: B,
+                both: true,
+                ms,
+            },
         };
         self.after(700, Happening::Trouble(trouble));
         self.stage(Stage::Lost);

@@ -290,6 +290,7 @@ fn region(name: &str, disk: MemoryOptions, rng: &mut Rng) -> Region {
         dies_with_disk: None,
         logged: BTreeMap::new(),
         started: 0,
+        began: UnixMillis(0),
         disk_full: false,
     }
 }

@@ -492,6 +492,7 @@ impl World {
         };
         let region = self.region_id(&secondary);
         self.crash(region, down_ms);
+        self.regions[region].began = self.regions[region].clock.at(self.now);
         self.regions[region].store = MemoryStore::new(self.disk);
         self.regions[region].disk_full = false;
         self.log_lost(region);

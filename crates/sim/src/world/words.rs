@@ -3,7 +3,9 @@
 use super::World;
 use super::event::Node;
 use super::seat::Words;
+use super::voters::{NODES, WITNESS};
 use crate::history::RegionId;
+use control::loss;
 use region::engine::{Message, SourceWord};
 use types::PartitionKey;
 
@@ -30,6 +32,45 @@ impl World {
                 hear(&mut seat.heard, at, word, now);
             }
         }
+    }
+}
+
+impl World {
+    /// With a renewal, a region tells every other member that it reaches, since the leader may be lost as well.
+    pub(super) fn tell_words(&mut self, region: RegionId) {
+        for other in 0..NODES {
+            if other != region && self.linked_directly(region, other) {
+                self.leader_hears(other, region);
+            }
+        }
+    }
+
+    /// Primaries' words as this member and those that it reaches heard them. As `region::facts::heard_words`.
+    pub(super) fn words_of(&self, node: Node) -> loss::Words {
+        let reached =
+            (0..NODES).filter(|other| *other == node || self.linked_directly(node, *other));
+        loss::latest(reached.map(|other| self.words_heard(other)))
+    }
+
+    /// What others said to this member, and what it says itself, which has no age.
+    fn words_heard(&self, node: Node) -> loss::Words {
+        let now = self.monotonic(node);
+        let of = |words: &Words, aged: bool| -> loss::Words {
+            let words = words.iter();
+            words
+                .map(|(at, (word, since))| {
+                    let age = if aged { now.saturating_sub(*since) } else { 0 };
+                    (at.partition, (region::facts::of_word(word), age as i64))
+                })
+                .collect()
+        };
+        let heard = self.seat_of(node).map(|seat| of(&seat.heard, true));
+        let own = match node {
+            WITNESS => None,
+            region => self.regions[region].process.as_ref(),
+        };
+        let own = own.map(|process| of(&process.words, false));
+        loss::latest([heard.unwrap_or_default(), own.unwrap_or_default()])
     }
 }
 
