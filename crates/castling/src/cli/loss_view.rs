@@ -4,6 +4,7 @@ use super::json::{at, items, number, text};
 use super::out::printable;
 use super::span::human;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The estimate of a forced check, one line a figure. Every figure says how old it is: the primary cannot be asked any more.
 pub fn lines(loss: &Value) -> Vec<String> {
@@ -70,14 +71,32 @@ fn partition(partition: &Value) -> String {
 /// Records per kind of data; the word "none" where there are none.
 fn kinds(loss: &Value) -> String {
     let kinds = at(loss, "kinds").and_then(Value::as_object);
-    let named: Vec<String> = kinds
-        .into_iter()
-        .flatten()
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (kind, count) in kinds.into_iter().flatten() {
+        *sums.entry(kind_in_words(kind)).or_default() += count.as_u64().unwrap_or(0);
+    }
+    let named: Vec<String> = sums
+        .iter()
         .map(|(kind, count)| format!("{kind} {count}"))
         .collect();
     match named.is_empty() {
         true => "none".into(),
         false => named.join(", "),
+    }
+}
+
+/// Entries are counted by the first letter of their key (docs/formats/state.md).
+fn kind_in_words(kind: &str) -> &str {
+    match kind {
+        "d" => "identities",
+        "t" => "twins",
+        "m" => "sessions",
+        "q" | "c" | "x" => "C2D queue entries",
+        "f" | "F" => "feedback",
+        "o" => "consumer positions",
+        "l" => "replays",
+        "s" => "counters",
+        other => other,
     }
 }
 
@@ -111,7 +130,7 @@ mod tests {
 
     fn loss() -> Value {
         json!({"at": 0, "records": 12, "bytes": 20_480, "events": 9, "devices": 64, "devices_cut": true,
-            "kinds": {"telemetry": 9, "twin": 3}, "span_ms": 850, "age_ms": 1200, "worst_ms": 2050,
+            "kinds": {"telemetry": 9, "t": 3, "q": 1, "x": 1}, "span_ms": 850, "age_ms": 1200, "worst_ms": 2050,
             "partitions": [{"partition": 0, "known_lsn": 90, "have_lsn": 78, "records": 12},
                 {"partition": 1, "known_lsn": 5, "have_lsn": 5, "records": 0}]})
     }
@@ -124,7 +143,7 @@ mod tests {
             "20 KiB",
             "850 ms before",
             "at least 64",
-            "telemetry 9, twin 3",
+            "C2D queue entries 2, telemetry 9, twins 3",
             "1.2 s ago",
             "2.1 s of writes",
             "partition 0   12 records: the primary was at 90, the secondary is at 78",

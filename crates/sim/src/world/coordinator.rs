@@ -23,7 +23,7 @@ use types::{Lsn, PartitionId, RegionName, Sequence, UnixMillis};
 
 const AGAIN_MS: i64 = 20;
 /// As `region::coordinator`: a deputy goes on with what nobody moved for so long.
-const STALLED_MS: i64 = 3000;
+const STALLED_MS: i64 = 2500;
 const STEP_TIMEOUT_MS: i64 = 2000;
 const FACTS_TIMEOUT_MS: i64 = 1000;
 const CHECK_TIMEOUT_MS: i64 = 2000;

@@ -143,7 +143,6 @@ impl World {
         let rtt = up.then_some((self.link.delay_ms * 2 + self.link.jitter_ms) as f64);
         let leader = self.voters.leader.map(|leader| self.name_of(leader));
         Facts {
-            began: UnixMillis(0),
             region: place.name.to_string(),
             version: "simulated".into(),
             now: place.clock.at(self.now),

@@ -114,11 +114,6 @@ impl World {
         self.record(Entry::Asked {
             operation: operation.clone(),
         });
-            eprintln!(
-                "{shown:#?} {:?}",
-                (0..3).map(|n| self.words_of(n)).collect::<Vec<_>>()
-            );
-        }
         let mut seen = Shown {
             records: shown.records,
             span_ms: shown.span_ms,
