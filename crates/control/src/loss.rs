@@ -154,11 +154,10 @@ impl LossEstimate {
         if records == 0 {
             return;
         }
-        // What is lost begins after both: the secondary's last record, and the oldest it had not confirmed.
-        let begins = word
-            .tail
-            .oldest
-            .map_or(have_time, |oldest| oldest.max(have_time));
+        // What is lost begins after both: the secondary's last record, and the oldest it had not confirmed. A ledger with gaps,
+        // as after a restart of the primary, does not know that oldest one.
+        let oldest = word.tail.oldest.filter(|_| !word.tail.devices_cut);
+        let begins = oldest.map_or(have_time, |oldest| oldest.max(have_time));
         self.span_ms = self.span_ms.max(word.time.since(begins));
         self.records = self.records.saturating_add(records);
         self.bytes = self.bytes.saturating_add(word.tail.bytes);

@@ -135,3 +135,14 @@ fn sums_do_not_overflow() {
     let loss = of(&huge);
     assert_eq!((loss.records, loss.events), (u64::MAX, u64::MAX));
 }
+
+#[test]
+fn a_ledger_with_gaps_does_not_shorten_the_span() {
+    let mut cut = facts(3);
+    for p in &mut cut.partitions {
+        let (word, _) = p.word.as_mut().unwrap();
+        word.tail.devices_cut = true;
+    }
+    let whole = of(&facts(3)).span_ms;
+    assert!(of(&cut).span_ms > whole, "{} {whole}", of(&cut).span_ms);
+}

@@ -353,17 +353,22 @@ impl Driver {
         })
     }
 
-    /// Waits until the old primary can hold no lease: counted from when this region's own copy has the step's start, also by a
-    /// coordinator that takes over (docs/adr/0013).
+    /// Waits until the old primary can hold no lease. A leader knows when it asked for one last, or that it did not since this
+    /// one leads; one that was silent for long is not waited for. Others count from when their own copy has the step's start,
+    /// also when they take over (docs/adr/0013).
     fn await_lease(&mut self, from: &RegionName) -> Outcome {
         let now = monotonic_ms();
-        let since = *self.lease_since.get_or_insert(now);
+        let mut since = *self.lease_since.get_or_insert(now);
+        if let Some(silent) = self.region.plane.not_renewed_since(from) {
+            since = since.min(silent);
+        }
         let (waited, wait) = (now.saturating_sub(since), self.region.times.wait_ms());
         if waited < wait {
             return Outcome::Again(format!("waiting out the lease of {from}"));
         }
+        let begun = self.lease_since.unwrap_or(now);
         let detail = LeaseDetail {
-            waited_ms: i64::try_from(waited).unwrap_or(i64::MAX),
+            waited_ms: i64::try_from(now.saturating_sub(begun)).unwrap_or(i64::MAX),
             confirmed: false,
         };
         self.ended(StepName::Lease, record(&detail))

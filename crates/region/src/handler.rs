@@ -149,7 +149,11 @@ async fn answer(region: &Arc<Region>, from: &RegionName, body: &[u8]) -> Return 
         Call::Submit { request } => Return::Submitted(submit(region, request).await),
         Call::Standing => Return::Standing(membership::standing(&region.plane, region.held_data)),
         Call::Barrier => Return::Barrier(region.plane.leaders_barrier().await),
-        Call::Renew { words } => {
+        Call::Renew {
+            region: asker,
+            words,
+        } => {
+            region.plane.renewal_asked(&asker);
             region.heard.take(words);
             Return::Barrier(region.plane.leaders_barrier().await)
         }

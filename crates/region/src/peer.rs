@@ -33,6 +33,7 @@ pub enum Call {
     Barrier,
     /// A renewal of a region's lease, to the leader; what it alone has comes along. → [`Return::Barrier`]
     Renew {
+        region: RegionName,
         words: Vec<(PartitionKey, SourceWord)>,
     },
     /// What the leader heard of a hub with renewals. → [`Return::Words`]

@@ -1,6 +1,6 @@
 //! This region's copy of the control plane, and the way of a request to its leader.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, monotonic_ms};
 use crate::engine::SourceWord;
 use crate::peer::{self, Call, Return, Submitted};
 use crate::relay;
@@ -9,7 +9,7 @@ use consensus::{Consensus, Machine, NodeId, WriteError};
 use control::{Answer, Command, Request, State};
 use link::Links;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -74,6 +74,10 @@ pub struct Plane {
     clock: Arc<dyn Clock>,
     state: Arc<RwLock<State>>,
     changed: watch::Receiver<u64>,
+    /// The term in which this member leads, and since when that is seen, on the monotonic clock.
+    leads: Mutex<Option<(u64, u64)>>,
+    /// When each region asked this member last for a renewal.
+    renewals: Mutex<BTreeMap<RegionName, u64>>,
     cached: Mutex<Option<Arc<State>>>,
     /// What this node waits for before it takes part, or before its lease goes on.
     waiting: Mutex<Option<String>>,
@@ -111,6 +115,8 @@ impl Plane {
             clock,
             state,
             changed,
+            leads: Mutex::new(None),
+            renewals: Mutex::default(),
             cached: Mutex::new(None),
             witnesses: BTreeSet::new(),
             waiting: Mutex::new(None),
@@ -164,6 +170,7 @@ impl Plane {
     /// Whether this region drives operations now: as the leader, or for a witness that leads, as the first region that has
     /// a link to it. Two may think so for a moment: steps are recorded, and the record decides.
     pub fn drives(&self) -> bool {
+        self.leads_since();
         match self.leader() {
             Some(leader) if leader == self.me => !self.witnesses.contains(&leader),
             Some(leader) if self.witnesses.contains(&leader) => {
@@ -342,12 +349,43 @@ impl Plane {
         self.passed(Call::Barrier, CALL_TIMEOUT).await
     }
 
+    /// Notes that this member leads, as soon as that is seen: from then on no other leader's barrier can succeed.
+    fn leads_since(&self) -> Option<u64> {
+        let status = self.consensus.status();
+        let mut leads = self.leads.lock();
+        match (status.is_leader, *leads) {
+            (false, _) => *leads = None,
+            (true, Some((term, _))) if term == status.term => {}
+            (true, _) => *leads = Some((status.term, monotonic_ms())),
+        }
+        leads.map(|(_, since)| since)
+    }
+
+    /// Notes that a region asks for a renewal; before its barrier is begun.
+    pub(crate) fn renewal_asked(&self, region: &RegionName) {
+        let mut asked = self.renewals.lock();
+        asked.insert(region.clone(), monotonic_ms());
+    }
+
+    /// Since when a region surely was not granted a renewal, on the monotonic clock; `None`: this member does not lead, so it
+    /// cannot know.
+    pub(crate) fn not_renewed_since(&self, region: &RegionName) -> Option<u64> {
+        let leads = self.leads_since()?;
+        let asked = self.renewals.lock().get(region).copied().unwrap_or(0);
+        Some(leads.max(asked))
+    }
+
     /// Renews this region's lease: a barrier that takes the region's words along.
     ///
     /// # Errors
     /// When no leader can be asked now.
     pub async fn renew(&self, words: Vec<(PartitionKey, SourceWord)>) -> Result<(), String> {
-        self.passed(Call::Renew { words }, RENEW_TIMEOUT).await
+        if self.leads_since().is_some() {
+            self.renewal_asked(&self.me);
+        }
+        let region = self.me.clone();
+        self.passed(Call::Renew { region, words }, RENEW_TIMEOUT)
+            .await
     }
 
     /// The leader's read barrier: the index of what was committed before it, once a majority said that it still leads.

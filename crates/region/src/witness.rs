@@ -153,7 +153,7 @@ async fn answer(plane: &Plane, words: &Words, from: &RegionName, body: &[u8]) ->
     match peer::decode::<Call>(body) {
         Ok(Call::Submit { request }) => Return::Submitted(plane.submit_here(request).await),
         Ok(Call::Barrier) => Return::Barrier(plane.leaders_barrier().await),
-        Ok(Call::Renew { words: told }) => {
+        Ok(Call::Renew { words: told, .. }) => {
             words.take(told);
             Return::Barrier(plane.leaders_barrier().await)
         }

@@ -3,7 +3,7 @@
 //! They sit in the world around the code under test, never in that code.
 
 /// One way in which the world misbehaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
     /// A region acknowledges telemetry before its commit and crashes (I2).
     AcknowledgeBeforeCommit,
@@ -11,7 +11,7 @@ pub enum Fault {
     SkipFence,
     /// The coordinator neither waits for the follower nor has it catch up (I2).
     OpenWithoutCatchUp,
-    /// The oldest record of a copied log is dropped on the way (I2).
+    /// The oldest records of a copied log are dropped on the way, up to the first one with events (I2).
     DropRecordWhileCopying,
     /// A gateway sends telemetry twice (I2).
     DoubleEvent,

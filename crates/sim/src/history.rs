@@ -199,11 +199,12 @@ pub enum Entry {
     Wiped {
         region: RegionId,
     },
-    /// Retention took everything before `first`.
+    /// Retention took everything before `first`, and every record before `kept`.
     Trimmed {
         region: RegionId,
         at: PartitionKey,
         first: Sequence,
+        kept: Lsn,
     },
     /// A consumer goes on at `next`; `None`: at the oldest event.
     Positioned {

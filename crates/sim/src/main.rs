@@ -4,7 +4,7 @@
 use clap::Parser;
 use sim::cases::{self, Case, Plot, WHO};
 use sim::history::Entry;
-use sim::{Plan, Run, Violation};
+use sim::{Fault, Plan, Run, Violation};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
@@ -31,6 +31,9 @@ struct Arguments {
     /// Run this one of what is enumerated alone
     #[arg(long, conflicts_with_all = ["seeds", "start", "seed", "enumerate"])]
     case: Option<usize>,
+    /// Break the world so, to see that a checker finds it
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
     /// Print what happens
     #[arg(long)]
     trace: bool,
@@ -72,6 +75,7 @@ fn seeds(arguments: &Arguments) -> Vec<String> {
     for seed in start..start.saturating_add(count) {
         let run = sim::run(Plan {
             seed,
+            fault: arguments.fault,
             trace: arguments.trace,
             ..Plan::default()
         });
@@ -120,6 +124,7 @@ fn enumerated(arguments: &Arguments) -> Vec<String> {
     for (number, case) in all.iter().enumerate().skip(from).take(count) {
         let run = sim::run(Plan {
             seed: number as u64,
+            fault: arguments.fault,
             trace: arguments.trace,
             case: Some(*case),
             ..Plan::default()

@@ -3,9 +3,9 @@
 
 use super::losses::{Loss, Losses, Stood};
 use super::questions::Questions;
-use crate::history::{Asked, Entry, FinalSalvage, History};
-use std::collections::BTreeMap;
-use types::{Lsn, PartitionKey, Sequence};
+use crate::history::{Asked, History};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{Lsn, PartitionKey};
 
 pub fn check(history: &History, questions: &Questions, losses: &Losses) -> Vec<String> {
     let mut found = Vec::new();
@@ -50,8 +50,8 @@ fn suffix(loss: &Loss, found: &mut Vec<String>) {
             }
             expected = lsn.next();
         }
-        let before = loss.events.values().filter(|(key, _)| key == at);
-        for (_, sequence) in before.filter(|(_, sequence)| sequence < next) {
+        let before = loss.events.values().filter(|(key, ..)| key == at);
+        for (.., sequence) in before.filter(|(.., sequence)| sequence < next) {
             found.push(format!("{}: event {at}/{sequence} is lost, though the new primary had everything before {next}", loss.operation));
         }
     }
@@ -86,18 +86,15 @@ fn within_shown(loss: &Loss, found: &mut Vec<String>) {
 
 /// What stands in the old primary's salvage is what was lost.
 fn salvaged(history: &History, loss: &Loss, found: &mut Vec<String>) {
-    for (at, records) in loss.given_up() {
+    for at in loss.records.keys() {
         let mine = history
             .finals
             .salvages
             .iter()
             .filter(|salvage| salvage.region == loss.from && salvage.at == *at);
-        let kept: BTreeMap<(Lsn, u32), &FinalSalvage> = mine
-            .flat_map(|salvage| salvage.records.iter().map(move |record| (*record, salvage)))
-            .collect();
-        let gone = trimmed(history, loss, *at);
-        for (lsn, Stood { crc, .. }) in records {
-            if !kept.contains_key(&(*lsn, *crc)) && *lsn > gone {
+        let kept: BTreeSet<(Lsn, u32)> = mine.flat_map(|salvage| salvage.records.clone()).collect();
+        for (lsn, Stood { crc, .. }) in loss.given_up(*at) {
+            if !kept.contains(&(lsn, crc)) {
                 found.push(format!(
                     "{}: record {lsn} of {at} is lost and stands in no salvage of region {}",
                     loss.operation, loss.from
@@ -105,33 +102,6 @@ fn salvaged(history: &History, loss: &Loss, found: &mut Vec<String>) {
             }
         }
     }
-}
-
-/// Retention may take lost records too, before they are set aside.
-fn trimmed(history: &History, loss: &Loss, at: PartitionKey) -> Lsn {
-    let mut last = Lsn(0);
-    let mut positions: BTreeMap<Lsn, Sequence> = BTreeMap::new();
-    for (_, entry) in &history.entries {
-        match entry {
-            Entry::Logged {
-                region,
-                at: key,
-                lsn,
-                sequence,
-                ..
-            } if *region == loss.from && *key == at => drop(positions.insert(*lsn, *sequence)),
-            Entry::Trimmed {
-                region,
-                at: key,
-                first,
-            } if *region == loss.from && *key == at => {
-                let before = positions.iter().filter(|(_, sequence)| *sequence < first);
-                last = last.max(before.map(|(lsn, _)| *lsn).max().unwrap_or_default());
-            }
-            _ => {}
-        }
-    }
-    last
 }
 
 /// What the returning region said is what it lost.
@@ -156,24 +126,21 @@ fn reported(loss: &Loss, found: &mut Vec<String>) {
     }
     let again = |at: &&PartitionKey| !loss.counts_again.contains_key(at);
     for at in loss.positions.keys().filter(again) {
-        let records = loss.records.get(at);
-        let truth = records.map_or(0, BTreeMap::len) as u64;
-        let events = loss.events.values().filter(|(key, _)| key == at).count() as u64;
+        let records = loss.given_up(*at);
+        let (truth, events) = (records.len() as u64, loss.events_given_up(*at) as u64);
         let said = returned.iter().find(|range| range.0 == *at);
         let (said_records, said_events) = said.map_or((0, 0), |range| (range.3, range.4));
         if (said_records, said_events) != (truth, events) {
             found.push(format!("{}: {truth} records with {events} events of {at} are lost, reported were {said_records} with {said_events}", loss.operation));
         }
-        if let (Some(said), Some(records)) = (said, records.filter(|records| !records.is_empty())) {
-            let ends = (records.first_key_value(), records.last_key_value());
-            if let (Some((first, _)), Some((last, _))) = ends
-                && (said.1, said.2) != (*first, *last)
-            {
-                found.push(format!(
-                    "{}: records {first} to {last} of {at} are lost, reported were {} to {}",
-                    loss.operation, said.1, said.2
-                ));
-            }
+        let ends = (records.first_key_value(), records.last_key_value());
+        if let (Some(said), (Some((first, _)), Some((last, _)))) = (said, ends)
+            && (said.1, said.2) != (*first, *last)
+        {
+            found.push(format!(
+                "{}: records {first} to {last} of {at} are lost, reported were {} to {}",
+                loss.operation, said.1, said.2
+            ));
         }
     }
 }

@@ -33,9 +33,11 @@ pub struct Loss {
     pub unreturned: bool,
     /// What only the old primary had.
     pub records: BTreeMap<PartitionKey, BTreeMap<Lsn, Stood>>,
-    pub events: BTreeMap<EventId, (PartitionKey, Sequence)>,
+    pub events: BTreeMap<EventId, (PartitionKey, Lsn, Sequence)>,
     /// Where the old primary was made primary again before it had given anything up: its history counts again from these epochs.
     pub counts_again: BTreeMap<PartitionKey, Epoch>,
+    /// Records before these were taken by retention: nobody can set them aside or count them.
+    pub kept_from: BTreeMap<PartitionKey, Lsn>,
     /// The old primary leads again, by force, and its return was not recorded.
     pub leads_again: bool,
     /// The old primary's disk was lost before it returned.
@@ -119,6 +121,7 @@ fn opened(history: &History) -> Vec<Loss> {
                     records: BTreeMap::new(),
                     events: BTreeMap::new(),
                     counts_again: BTreeMap::new(),
+                    kept_from: BTreeMap::new(),
                     leads_again: false,
                     wiped: false,
                     returned: None,
@@ -142,7 +145,7 @@ struct Log {
     nexts: BTreeMap<Lsn, Sequence>,
 }
 
-type Records = BTreeMap<Lsn, Stood>;
+pub type Records = BTreeMap<Lsn, Stood>;
 
 impl Log {
     /// Takes away what comes after a record.
@@ -187,6 +190,9 @@ fn collect(history: &History, loss: &mut Loss) {
                     crc: *crc,
                     time: *time,
                 };
+                if began && *region != loss.from && *epoch == loss.epoch {
+                    loss.opened(*at, &logs);
+                }
                 let log = logs.entry((*region, *at)).or_default();
                 log.records.insert(*lsn, stood);
             }
@@ -210,6 +216,11 @@ fn collect(history: &History, loss: &mut Loss) {
             }
             Entry::Serves { region, at, epoch } if began => {
                 loss.served(*region, *at, *epoch, &logs);
+            }
+            Entry::Trimmed {
+                region, at, kept, ..
+            } if *region == loss.from && !loss.records.contains_key(at) => {
+                loss.kept_from.insert(*at, *kept);
             }
             Entry::Wiped { region } if *region == loss.from && began => {
                 loss.wiped |= !has_returned_before(history, entry, loss);
@@ -253,7 +264,32 @@ impl Loss {
         (older && decided.upto > *have).then_some(decided.after >= *have)
     }
 
-    /// A region serves a partition at an epoch: the new primary opened, or the old one leads again.
+    /// The new primary's first record of the new epoch comes: what it has now is what it opened with.
+    fn opened(&mut self, at: PartitionKey, logs: &BTreeMap<(RegionId, PartitionKey), Log>) {
+        if self.had.contains_key(&at) {
+            return;
+        }
+        let empty = Log::default();
+        let log = logs.get(&(1 - self.from, at)).unwrap_or(&empty);
+        let old = logs.get(&(self.from, at)).unwrap_or(&empty);
+        let lsn = log.common(old);
+        let recorded = self.positions.get(&at).copied().unwrap_or_default();
+        // Of a log that retention took away nothing is left to compare.
+        let trimmed = log
+            .records
+            .keys()
+            .next()
+            .is_none_or(|first| *first > recorded.0);
+        let common = if trimmed && lsn < recorded.0 {
+            recorded
+        } else {
+            (lsn, log.next_after(lsn))
+        };
+        self.common.insert(at, common);
+        self.had.insert(at, log.records.clone());
+    }
+
+    /// A region serves a partition at an epoch: the old primary may lead again.
     fn served(
         &mut self,
         region: RegionId,
@@ -263,12 +299,6 @@ impl Loss {
     ) {
         let empty = Log::default();
         let log = logs.get(&(region, at)).unwrap_or(&empty);
-        if region != self.from && epoch == self.epoch && !self.had.contains_key(&at) {
-            let old = logs.get(&(self.from, at)).unwrap_or(&empty);
-            let lsn = log.common(old);
-            self.common.insert(at, (lsn, log.next_after(lsn)));
-            self.had.insert(at, log.records.clone());
-        }
         let leads_again = region == self.from && epoch > self.epoch;
         self.leads_again |= leads_again;
         if leads_again && !self.counts_again.contains_key(&at) && self.has_lost(at, &log.records) {
@@ -294,10 +324,25 @@ impl Loss {
             && theirs.is_none_or(|theirs| theirs.crc != stood.crc)
     }
 
-    /// What is lost for good, by partition.
-    pub fn given_up(&self) -> impl Iterator<Item = (&PartitionKey, &BTreeMap<Lsn, Stood>)> {
-        let again = |at: &PartitionKey| self.counts_again.contains_key(at);
-        self.records.iter().filter(move |(at, _)| !again(at))
+    /// What of a partition is lost for good and could be set aside.
+    pub fn given_up(&self, at: PartitionKey) -> Records {
+        if self.counts_again.contains_key(&at) {
+            return Records::new();
+        }
+        let kept = self.kept_from.get(&at).copied().unwrap_or_default();
+        let records = self.records.get(&at).into_iter().flatten();
+        let kept = records.filter(|(lsn, _)| **lsn >= kept);
+        kept.map(|(lsn, stood)| (*lsn, *stood)).collect()
+    }
+
+    /// Events among them.
+    pub fn events_given_up(&self, at: PartitionKey) -> usize {
+        let kept = self.given_up(at);
+        let mine = self
+            .events
+            .values()
+            .filter(|(key, lsn, _)| *key == at && kept.contains_key(lsn));
+        mine.count()
     }
 
     fn name_events(&mut self, history: &History) {
@@ -318,7 +363,7 @@ impl Loss {
                     .and_then(|records| records.get(lsn))
                     .is_some_and(|stood| stood.epoch == *epoch)
             {
-                self.events.insert(*event, (*at, *sequence));
+                self.events.insert(*event, (*at, *lsn, *sequence));
             }
         }
     }
@@ -345,7 +390,7 @@ impl Losses {
     pub fn lost(&self, event: &EventId) -> bool {
         self.0.iter().any(|loss| {
             let place = loss.events.get(event);
-            place.is_some_and(|(at, _)| !loss.counts_again.contains_key(at))
+            place.is_some_and(|(at, ..)| !loss.counts_again.contains_key(at))
         })
     }
 

@@ -3,7 +3,9 @@
 use super::World;
 use crate::fault::Fault;
 use crate::history::{Asked, Entry, Got, OpId, RegionId};
+use bytes::Bytes;
 use region::engine::Message;
+use replication::Record;
 use store::{PartitionCommit, Store};
 use types::{PartitionKey, Sequence};
 
@@ -18,8 +20,12 @@ impl World {
                     id,
                     mut records,
                 },
-            ) if records.len() > 1 => {
-                records.remove(0);
+            ) => {
+                let events = |bytes: &Bytes| Record::decode(bytes).is_ok_and(|r| r.event_count > 0);
+                let first = records.iter().position(events);
+                if let Some(first) = first.filter(|first| first + 1 < records.len()) {
+                    records.drain(..=first);
+                }
                 Message::LogPage { at, id, records }
             }
             (_, message) => message,

@@ -242,7 +242,10 @@ impl World {
         let Some(dry_run) = self.dry_runs.remove(operation) else {
             return;
         };
-        let changed = dry_run.too_soon || self.last_disturbed >= dry_run.began - LINGERS_MS;
+        // Two regions that do not reach each other see different things.
+        let parted = !self.link.is_up();
+        let changed =
+            parted || dry_run.too_soon || self.last_disturbed >= dry_run.began - LINGERS_MS;
         let why = format!("dry run: '{}'; real: '{why_not}'", dry_run.why);
         self.record(Entry::DryRun {
             operation: operation.to_owned(),

@@ -7,7 +7,7 @@ use crate::history::{Entry, RegionId};
 use crate::rng::Rng;
 use replication::Head;
 use store::{InjectedFault, LogBounds, MemoryStore, Store};
-use types::{Sequence, UnixMillis};
+use types::{Lsn, Sequence, UnixMillis};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -477,8 +477,19 @@ impl World {
                 .flatten()
                 .and_then(|bytes| Head::decode(&bytes).ok());
             let next = head.map_or(Sequence(0), |head| head.next_sequence);
-            let first = first_kept(store.log_bounds(at).ok().flatten(), next);
-            self.record(Entry::Trimmed { region, at, first });
+            let bounds = store.log_bounds(at).ok().flatten();
+            let kept = match (bounds, head) {
+                (Some(bounds), _) => bounds.first_lsn,
+                (None, Some(head)) => head.lsn.next(),
+                (None, None) => Lsn(0),
+            };
+            let first = first_kept(bounds, next);
+            self.record(Entry::Trimmed {
+                region,
+                at,
+                first,
+                kept,
+            });
         }
     }
 
