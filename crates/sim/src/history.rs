@@ -231,10 +231,10 @@ pub enum Entry {
         epoch: Epoch,
         positions: Vec<(PartitionKey, Lsn, Sequence)>,
     },
-    /// What the old primary said that it alone had: partition, first, last, records, events.
+    /// What the old primary said that it alone had; nothing at all: its disk was lost.
     Returned {
         operation: String,
-        ranges: Vec<(PartitionKey, Lsn, Lsn, u64, u64)>,
+        ranges: Vec<LostRange>,
     },
     Step {
         operation: String,
@@ -270,6 +270,9 @@ pub enum Entry {
     Audit,
 }
 
+/// A partition, the first and the last lost record, how many they are, and how many events are in them.
+pub type LostRange = (PartitionKey, Lsn, Lsn, u64, u64);
+
 /// A forced failover's estimate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shown {
@@ -277,6 +280,8 @@ pub struct Shown {
     pub span_ms: i64,
     pub age_ms: i64,
     pub worst_ms: i64,
+    /// How long ago it was made when the failover began.
+    pub old_ms: i64,
     /// Partitions of which nothing was known.
     pub unknown: usize,
 }

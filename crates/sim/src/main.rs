@@ -34,6 +34,9 @@ struct Arguments {
     /// Break the world so, to see that a checker finds it
     #[arg(long, value_enum)]
     fault: Option<Fault>,
+    /// Let secondaries take copies all the time
+    #[arg(long)]
+    copies: bool,
     /// Print what happens
     #[arg(long)]
     trace: bool,
@@ -77,6 +80,7 @@ fn seeds(arguments: &Arguments) -> Vec<String> {
             seed,
             fault: arguments.fault,
             trace: arguments.trace,
+            copies: arguments.copies,
             ..Plan::default()
         });
         sums.add(&run);

@@ -61,7 +61,7 @@ fn suffix(loss: &Loss, found: &mut Vec<String>) {
 /// younger than the last word.
 const WORD_MS: i64 = 300;
 
-/// The span of what was lost stays within the worst case that the operator saw.
+/// The span of what was lost stays within the worst case that the operator saw, as old as that was when the failover began.
 fn within_shown(loss: &Loss, found: &mut Vec<String>) {
     if loss.shown.unknown > 0 {
         return;
@@ -73,7 +73,7 @@ fn within_shown(loss: &Loss, found: &mut Vec<String>) {
             continue;
         };
         let span = last.time.since(first.time);
-        if span > loss.shown.worst_ms + WORD_MS {
+        if span > loss.shown.worst_ms + loss.shown.old_ms + WORD_MS {
             found.push(format!(
                 "{}: {} records over {span} ms are lost of {at}, shown was {:?}",
                 loss.operation,

@@ -2,7 +2,7 @@
 //! which the new one opened.
 
 use super::questions::Question;
-use crate::history::{Entry, EventId, History, RegionId, Shown};
+use crate::history::{Entry, EventId, History, LostRange, RegionId, Shown};
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Epoch, Lsn, PartitionKey, Sequence, UnixMillis};
 
@@ -42,8 +42,8 @@ pub struct Loss {
     pub leads_again: bool,
     /// The old primary's disk was lost before it returned.
     pub wiped: bool,
-    /// What it said when it returned: partition, first, last, records, events.
-    pub returned: Option<Vec<(PartitionKey, Lsn, Lsn, u64, u64)>>,
+    /// What it said when it returned.
+    pub returned: Option<Vec<LostRange>>,
 }
 
 #[derive(Clone, Debug, Default)]

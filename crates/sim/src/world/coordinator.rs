@@ -202,6 +202,8 @@ impl World {
         let (from, to) = self.sides(&operation);
         let hub_id = hub.id;
         if action == Action::Warm && self.fault == Some(Fault::OpenWithoutCatchUp) {
+            // So that there is something to catch up with.
+            self.link.stalled_until[to] = self.now + 600;
             let detail = record(&WarmDetail::default());
             return self.ended(node, &operation, StepName::Warm, detail);
         }

@@ -119,6 +119,7 @@ impl World {
             span_ms: shown.span_ms,
             age_ms: shown.age_ms,
             worst_ms: shown.worst_ms,
+            old_ms: self.plane.state.time.since(shown.at).max(0),
             unknown: shown.unknown.len(),
         };
         if self.fault == Some(Fault::LossHidden) {

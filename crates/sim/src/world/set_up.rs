@@ -56,6 +56,10 @@ impl World {
             world.mix = Mix::of_copies();
             world.trouble_ms = Some((300, 1500));
             world.disasters.clear();
+            world.disk.segment_bytes_max = 1_000;
+            for region in &mut world.regions {
+                region.store = MemoryStore::new(world.disk);
+            }
         }
         if let Some(case) = plan.case {
             world.follow_script(case);

@@ -135,8 +135,8 @@ pub struct Mix(Vec<u64>);
 const KINDS: [u64; 28] = [
     0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5, 6, 7, 7, 8, 9, 10, 11, 12, 12, 13, 13, 14, 14, 15, 16,
 ];
-/// A lost disk makes the secondary take a copy, and a little later something goes wrong with it.
-const COPIES: [u64; 6] = [11, 11, 11, 0, 1, 8];
+/// A secondary that lost its disk takes a copy if retention has taken the beginning of the log; otherwise it is sent all of it.
+const COPIES: [u64; 6] = [10, 10, 10, 11, 11, 0];
 
 impl Mix {
     /// Copies are taken all the time.
