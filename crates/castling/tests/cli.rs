@@ -33,6 +33,7 @@ fn a_newcomer_gets_from_nothing_to_a_failover_and_back() {
 fn a_second_failover_within_the_hour_is_refused_with_the_earliest_time() {
     let world = World::start(2, &[]);
     world.ok(&["hub", "create", HUB, "--location", "westus2"]);
+    world.until_failover_ready(HUB);
     world.ok(&["hub", "failover", "start", HUB, "--yes", HUB]);
     let refused = world.run(&["hub", "failover", "start", HUB, "--yes", HUB], 4);
     assert!(
@@ -292,6 +293,7 @@ fn a_hub_fails_over_and_back(world: &World) {
     );
     world.run(&["hub", "failover", "start", HUB], 2);
     world.run(&["hub", "failover", "start", HUB, "--yes", "other"], 2);
+    world.until_failover_ready(HUB);
     let over = world.ok(&[
         "hub", "failover", "start", HUB, "--yes", HUB, "--reason", "drill",
     ]);
@@ -320,6 +322,7 @@ fn a_hub_fails_over_and_back(world: &World) {
             .stderr
             .contains("no failover")
     );
+    world.until_failover_ready(HUB);
     world.ok(&[
         "hub", "failover", "start", HUB, "--yes", HUB, "--output", "json",
     ]);

@@ -122,7 +122,9 @@ pub fn estimate(
             .iter()
             .find(|p| p.partition == partition);
         match (mine, words.get(&partition)) {
-            (Some(mine), Some((word, age))) if word.epoch >= mine.epoch.max(epoch) => {
+            (Some(mine), Some((word, age)))
+                if word.epoch >= mine.epoch.max(epoch) && (mine.lsn.0 > 0 || word.lsn.0 == 0) =>
+            {
                 loss.add(partition, (mine.lsn, mine.time), word, *age);
             }
             _ => loss.unknown.push(partition),
@@ -155,8 +157,9 @@ impl LossEstimate {
             return;
         }
         // What is lost begins after both: the secondary's last record, and the oldest it had not confirmed. A ledger with gaps,
-        // as after a restart of the primary, does not know that oldest one.
-        let oldest = word.tail.oldest.filter(|_| !word.tail.devices_cut);
+        // as after a restart of the primary, does not know that oldest one; nor does it if the secondary lost what it had confirmed.
+        let knows = !word.tail.devices_cut && have >= word.tail.after;
+        let oldest = word.tail.oldest.filter(|_| knows);
         let begins = oldest.map_or(have_time, |oldest| oldest.max(have_time));
         self.span_ms = self.span_ms.max(word.time.since(begins));
         self.records = self.records.saturating_add(records);

@@ -63,6 +63,16 @@ impl World {
         self.run(words, 0).stdout
     }
 
+    /// Waits until a failover of the hub would begin: one of the checks wants regions that have been up for a moment.
+    #[allow(dead_code)] // Not every test fails over.
+    pub fn until_failover_ready(&self, hub: &str) {
+        let begun = Instant::now();
+        let check = ["hub", "failover", "check", hub];
+        while !self.command(&check).output().unwrap().status.success() {
+            assert!(begun.elapsed() < PATIENCE, "not ready after {PATIENCE:?}");
+        }
+    }
+
     pub fn json(&self, words: &[&str]) -> Value {
         let words: Vec<&str> = words.iter().copied().chain(["--output", "json"]).collect();
         let stdout = self.ok(&words);
