@@ -315,6 +315,66 @@ def storm():
     require(figures["back"] == count, f"{count - figures['back']} of {count} devices did not come back")
 
 
+def control():
+    """The management API with 1,000 hubs: lists, writes, and 100 hubs failed over in one plan."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--hubs", type=int, default=1000)
+    arguments.add_argument("--plan", type=int, default=100)
+    wanted, _ = arguments.parse_known_args(sys.argv[2:])
+    disk = floor()
+    show_floor(disk)
+    options = (*NO_POLICY, "--hubs-per-subscription", str(wanted.hubs + 10), "--requests-per-minute", "100000000")
+    with World("bench-control", *options, regions=PAIR) as world:
+        management = Management(world)
+        management.create_group(GROUP, HOME)
+        begun = time.monotonic()
+        made = [management.call("PUT", management.hub_path(GROUP, f"hub-{number}"), {"location": HOME, "sku": {"name": "S1", "capacity": 1},
+                                "properties": {"eventHubEndpoints": {"events": {"partitionCount": 2, "retentionTimeInDays": 1}}}}) for number in range(wanted.hubs)]
+        for answer in made:
+            management.wait(answer, seconds=600)
+        created = time.monotonic() - begun
+        say(f"{wanted.hubs} hubs in {created:.1f} s")
+        place = world.regions[0]
+        common = ("control", "--address", f"{place['address']}:{place['management_port']}", "--ca", world.up["ca_file"], "--token", management.token)
+        subscription = f"/subscriptions/{world.up['subscription']}"
+        hubs = f"{subscription}/providers/Microsoft.Devices/IotHubs?api-version=2023-06-30"
+        one = f"{management.hub_path(GROUP, 'hub-1')}?api-version=2023-06-30"
+        groups = f"{subscription}/resourcegroups/bench-{{n}}?api-version=2021-04-01"
+        rows = {}
+        for name, connections, more in (
+            ("hub list", 1, ("--path", hubs)), ("hub list", 8, ("--path", hubs)), ("one hub", 8, ("--path", one)),
+            ("hub list, nothing to read but groups", 8, ("--path", f"{subscription}/resourcegroups?api-version=2021-04-01")),
+            ("group written", 1, ("--method", "PUT", "--path", groups, "--body", json.dumps({"location": HOME}))),
+            ("group written", 32, ("--method", "PUT", "--path", groups, "--body", json.dumps({"location": HOME}))),
+        ):
+            figures = run(*common, *more, "--connections", connections, "--seconds", 10, seconds=120)
+            require(figures["refused"] == 0, f"{name}: {figures['refused']} refused, such as {figures['first_refusal']}")
+            rows[f"{name}, {connections} at once"] = figures
+        print()
+        table(["", "requests/s", "p50 ms", "p99 ms", "KB per answer"],
+              [[name, f"{f['requests_per_s']:.0f}", f"{f['p50_us'] / 1000:.2f}", f"{f['p99_us'] / 1000:.2f}", f"{f['bytes_per_answer'] / 1000:.1f}"] for name, f in rows.items()])
+        plans = [one_plan(world, management, subscription, wanted.plan, parallel) for parallel in (10, 50)]
+        print()
+        table([f"{wanted.plan} hubs in one plan", "s", "pause p50 ms", "pause max ms"], [[f"{p['parallel']} at once", f"{p['seconds']:.1f}", p["pause_p50_ms"], p["pause_max_ms"]] for p in plans])
+        write("control", {"disk": disk, "hubs": wanted.hubs, "created_s": created, "runs": rows, "plans": plans})
+
+
+def one_plan(world, management, subscription, count, parallel):
+    path = f"{subscription}/providers/Castling.Failover/plans"
+    begun = time.monotonic()
+    plan = management.call("POST", path, {"hubs": [f"hub-{number}" for number in range(count)], "parallel": parallel, "reason": "bench"}).json()
+    while plan["properties"]["status"] == "Running":
+        require(time.monotonic() - begun < 600, f"the plan does not end: {plan}")
+        time.sleep(0.1)
+        plan = management.call("GET", f"{path}/{plan['name']}").json()
+    seconds = time.monotonic() - begun
+    pauses = sorted(hub["pauseMs"] for hub in plan["properties"]["hubs"] if hub["pauseMs"] is not None)
+    failed = [hub for hub in plan["properties"]["hubs"] if hub["status"] != "Succeeded"]
+    require(not failed, f"{len(failed)} failovers of the plan did not succeed, such as {failed[:2]}")
+    say(f"{count} hubs failed over, {parallel} at once: {seconds:.1f} s")
+    return {"parallel": parallel, "seconds": seconds, "pause_p50_ms": pauses[len(pauses) // 2], "pause_max_ms": pauses[-1], "pauses_ms": pauses}
+
+
 def measure_failovers(bench, count, idle):
     idle_ones = Running("idle", *target(bench.world, bench.host, "idle"), "--connections", idle, "--hold-seconds", 1800)
     publishers = Running("gap", *target(bench.world, bench.host, "gap"), "--connections", 20, "--seconds", 1800)
@@ -353,7 +413,7 @@ def wait_until_followed(bench, seconds=120):
         time.sleep(0.2)
 
 
-MODES = {"ingest": ingest, "failover": failover, "idle": idle, "import": bulk, "storm": storm}
+MODES = {"ingest": ingest, "failover": failover, "idle": idle, "import": bulk, "storm": storm, "control": control}
 
 
 def scenario():

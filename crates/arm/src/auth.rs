@@ -1,23 +1,24 @@
 //! Whose token a request carries.
 
 use crate::Api;
+use crate::call::{Caller, CallerKind};
 use crate::failure::Failure;
 use crate::tokens::{Expected, TokenError};
 use axum::http::{HeaderMap, StatusCode, header};
 use control::State;
 use types::UnixMillis;
 
-/// The client id of the service principal that asks.
+/// Who asks.
 ///
 /// # Errors
 /// 401 with a challenge: no token, a token that is not good here and now, or a principal that is not known any more.
-pub fn client(
+pub fn caller(
     api: &Api,
     state: &State,
     headers: &HeaderMap,
     host: &str,
     now: UnixMillis,
-) -> Result<String, Failure> {
+) -> Result<Caller, Failure> {
     let tenant = &state.deployment.tenant;
     let refuse = |code: &'static str, message: String| {
         let challenge = format!(
@@ -43,12 +44,19 @@ pub fn client(
         .deployment
         .principals
         .iter()
-        .any(|principal| principal.client_id == claims.appid);
-    if !known {
+        .find(|principal| principal.client_id == claims.appid);
+    let Some(known) = known else {
         let message = "Authentication failed: the application of the access token is not known.";
         return Err(refuse("InvalidAuthenticationToken", message.into()));
-    }
-    Ok(claims.appid)
+    };
+    Ok(Caller {
+        kind: CallerKind::Application,
+        object_id: known.object_id.clone(),
+        name: claims.appid.clone(),
+        display_name: claims.appid,
+        groups: Vec::new(),
+        session: None,
+    })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! What the management API asks of the region it stands in. The binary wires this to the region; tests use a fake.
 
 use control::checks::CheckReport;
-use control::{AcceptedLoss, Answer, Command, State};
+use control::{AcceptedLoss, Answer, Command, Origin, State};
 use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +18,14 @@ pub struct ControlUnavailable {
     pub may_have_happened: bool,
 }
 
+/// Who has the control plane do something, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// As it stands in records: a user's name or a client id.
+    pub name: String,
+    pub origin: Origin,
+}
+
 pub trait Backend: Send + Sync + 'static {
     fn region(&self) -> &RegionName;
     fn now(&self) -> UnixMillis;
@@ -25,11 +33,8 @@ pub trait Backend: Send + Sync + 'static {
     /// This region's copy of the control plane's state. Served always, also during a failover.
     fn state(&self) -> Arc<State>;
     /// Proposes a command through the leader, waits until this region's copy has it too, gives the answer.
-    fn submit(
-        &self,
-        by: String,
-        command: Command,
-    ) -> BoxFuture<'_, Result<Answer, ControlUnavailable>>;
+    fn submit(&self, by: By, command: Command)
+    -> BoxFuture<'_, Result<Answer, ControlUnavailable>>;
     /// The dry run: the same checks as a failover's first step. Changes nothing.
     fn check(&self, hub: HubId) -> BoxFuture<'_, Result<CheckReport, ControlUnavailable>>;
     /// The dry run of a forced failover to the hub's secondary, with the loss it would mean; `accept`: what its operator

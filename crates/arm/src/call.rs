@@ -1,6 +1,7 @@
 //! One request, read: who asks what about which resource.
 
 use crate::Api;
+use crate::backend::By;
 use crate::failure::{Failure, shown};
 use crate::ids;
 use crate::tokens::hex;
@@ -8,13 +9,18 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use control::{Answer, Command, Hub, ResourceGroup, State};
+use control::naming::clip;
+use control::{Answer, Command, Hub, Origin, ResourceGroup, State};
 use ring::digest;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use types::{UnixMillis, limits};
 use wire::percent;
+
+/// Characters of a client's own description that are kept.
+const AGENT_CHARS_MAX: usize = 160;
 
 /// A request with its path taken apart. `state` is the region's copy of the control plane when the request came.
 pub struct Call {
@@ -27,8 +33,48 @@ pub struct Call {
     pub query: Vec<(String, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The client id of who asks; empty where no token is asked for.
+    /// Who asks, as it stands in records: a user's name or a client id; empty where no token is asked for.
     pub by: String,
+    pub caller: Caller,
+    /// Address the request came from, where the listener tells it.
+    pub address: Option<IpAddr>,
+    /// This request's ids.
+    pub correlation: String,
+}
+
+/// Who a token stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    pub kind: CallerKind,
+    /// Object id; empty for nobody.
+    pub object_id: String,
+    /// A user's name or a client id.
+    pub name: String,
+    /// For people to read.
+    pub display_name: String,
+    /// Groups of an external provider, as `PROVIDER:GROUP`.
+    pub groups: Vec<String>,
+    /// The session its token belongs to, for users.
+    pub session: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallerKind {
+    /// Without a token.
+    #[default]
+    Nobody,
+    Application,
+    User,
+}
+
+impl Caller {
+    /// As rights are asked for.
+    pub fn asker(&self) -> control::access::Asker<'_> {
+        control::access::Asker {
+            object_id: &self.object_id,
+            groups: &self.groups,
+        }
+    }
 }
 
 impl Call {
@@ -160,12 +206,27 @@ impl Call {
         })
     }
 
+    /// Who asks and from where, for the control plane's records.
+    pub fn who(&self) -> By {
+        By {
+            name: self.by.clone(),
+            origin: Origin {
+                object_id: self.caller.object_id.clone(),
+                address: self.address.map(|address| address.to_string()),
+                correlation: Some(self.correlation.clone()),
+                agent: self
+                    .header("user-agent")
+                    .map(|agent| clip(agent, AGENT_CHARS_MAX)),
+            },
+        }
+    }
+
     /// Has the control plane's leader do something.
     ///
     /// # Errors
     /// Its refusal, or that it did not answer.
     pub async fn submit(&self, command: Command) -> Result<Answer, Failure> {
-        let answer = self.api.backend.submit(self.by.clone(), command).await?;
+        let answer = self.api.backend.submit(self.who(), command).await?;
         match answer {
             Answer::Refused(refusal) => Err(refusal.into()),
             answer => Ok(answer),

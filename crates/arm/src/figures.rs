@@ -91,7 +91,7 @@ pub fn usages(call: &Call) -> Outcome {
             "TotalHubCount",
             "IoT hubs",
             all.len(),
-            limits::HUBS_PER_SUBSCRIPTION_MAX,
+            call.state.deployment.limits.hubs_per_subscription as usize,
         ),
     ])
 }

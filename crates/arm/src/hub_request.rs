@@ -98,6 +98,7 @@ fn would_be_refused(call: &Call, spec: HubSpec) -> Option<control::Refusal> {
             operation: "try".into(),
             spec: Box::new(spec),
         },
+        origin: Default::default(),
     };
     match copy.apply(&request) {
         Answer::Refused(refusal) => Some(refusal),

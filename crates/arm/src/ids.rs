@@ -58,7 +58,7 @@ pub fn given(headers: &HeaderMap, name: &str) -> Option<String> {
 /// The ids of one request.
 pub struct RequestIds {
     pub request: String,
-    correlation: String,
+    pub correlation: String,
     /// The client's own, if it wants it back.
     client: Option<String>,
 }

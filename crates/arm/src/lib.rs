@@ -30,6 +30,7 @@ mod ids;
 mod locations;
 mod metadata;
 mod operations;
+mod plans;
 mod policies;
 mod providers;
 mod reports;
@@ -49,7 +50,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use backend::Backend;
-use call::Call;
+use call::{Call, Caller};
 use failure::Failure;
 use routes::{Found, Handler};
 use std::sync::Arc;
@@ -59,6 +60,10 @@ use types::limits;
 
 /// A little shorter than the server's own, so that the answer has this API's form.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(limits::HTTP_REQUEST_TIMEOUT_MS - 1_000);
+
+/// Address of a request's client, as an extension of the request: the listener puts it there.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub std::net::IpAddr);
 
 /// What every request shares.
 pub(crate) struct Api {
@@ -77,7 +82,12 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let ids = ids::RequestIds::of(&parts.headers);
     let what = format!("{} {}", parts.method, parts.uri.path());
-    let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, serve(api, parts, body)).await {
+    let outcome = match tokio::time::timeout(
+        REQUEST_TIMEOUT,
+        serve(api, parts, body, ids.correlation.clone()),
+    )
+    .await
+    {
         Ok(outcome) => outcome,
         Err(_) => Err(Failure::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -93,16 +103,16 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     response
 }
 
-async fn serve(api: Arc<Api>, parts: Parts, body: Body) -> Outcome {
+async fn serve(api: Arc<Api>, parts: Parts, body: Body, correlation: String) -> Outcome {
     let host = call::authority(&parts)?;
     let segments = routes::segments(parts.uri.path())?;
     let found = routes::find(parts.method.as_str(), &segments);
     let state = api.backend.state();
     let now = api.backend.now();
     // Who is not known learns nothing about what is there.
-    let by = match &found {
-        Found::Route(route, _) if matches!(route.handler, Handler::Open(_)) => String::new(),
-        _ => auth::client(&api, &state, &parts.headers, &host, now)?,
+    let caller = match &found {
+        Found::Route(route, _) if matches!(route.handler, Handler::Open(_)) => Caller::default(),
+        _ => auth::caller(&api, &state, &parts.headers, &host, now)?,
     };
     let (route, params) = match found {
         Found::Route(route, params) => (route, params),
@@ -120,7 +130,13 @@ async fn serve(api: Arc<Api>, parts: Parts, body: Body) -> Outcome {
         query: call::query(parts.uri.query().unwrap_or_default()),
         headers: parts.headers,
         body,
-        by,
+        by: caller.name.clone(),
+        caller,
+        address: parts
+            .extensions
+            .get::<ClientAddress>()
+            .map(|client| client.0),
+        correlation,
     };
     if route.versioned {
         call.api_version()?;

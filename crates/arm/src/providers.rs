@@ -3,7 +3,7 @@
 use crate::answer::{self, Outcome};
 use crate::call::Call;
 use crate::failure::{Failure, shown};
-use crate::routes::ROUTES;
+use crate::routes::routes;
 use serde_json::{Value, json};
 
 /// Versions that `az` and the SDKs send; any other date is taken as well.
@@ -81,8 +81,7 @@ fn provider(call: &Call, subscription: &str, namespace: &str) -> Value {
 
 /// What can be done with IoT hubs here: the permissions of the route table.
 pub fn operations(_call: &Call) -> Outcome {
-    let mut names: Vec<&str> = ROUTES
-        .iter()
+    let mut names: Vec<&str> = routes()
         .map(|route| route.permission)
         .filter(|name| name.starts_with("Microsoft.Devices/"))
         .collect();

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 const BATCH: u64 = 100;
 const ANSWER_TIME: Duration = Duration::from_secs(60);
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 #[derive(clap::Args)]
 pub struct Import {
@@ -124,7 +124,10 @@ fn request(work: &Work, first: u64, end: u64) -> Vec<u8> {
 }
 
 /// One request and its answer on a connection that stays open.
-async fn ask(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> Result<(u16, String), String> {
+pub async fn ask(
+    stream: &mut TlsStream<TcpStream>,
+    request: &[u8],
+) -> Result<(u16, String), String> {
     let fail = |error: std::io::Error| format!("the connection broke: {error}");
     stream.write_all(request).await.map_err(fail)?;
     stream.flush().await.map_err(fail)?;

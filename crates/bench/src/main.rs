@@ -2,6 +2,7 @@
 //! output. Every run is bounded in time and count; modes that run until they are told end when standard input does.
 
 mod connection;
+mod control;
 mod floor;
 mod gap;
 mod idle;
@@ -42,6 +43,8 @@ enum Mode {
     Ledger(ledger::Ledger),
     /// Creates devices in bulk
     Import(import::Import),
+    /// One request of the management API, again and again
+    Control(control::Control),
     /// Devices that lose their region and come back through another
     Storm(storm::Storm),
     /// TCP links that can be made slow, lossy and silent while they run
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Mode::Gap(mode) => mode.run(),
         Mode::Ledger(mode) => mode.run(),
         Mode::Import(mode) => mode.run(),
+        Mode::Control(mode) => mode.run(),
         Mode::Storm(mode) => mode.run(),
         Mode::Relay(mode) => mode.run(),
         Mode::Floor(mode) => mode.run(),

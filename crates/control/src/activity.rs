@@ -6,11 +6,12 @@ use crate::apply::Call;
 use crate::command::{Answer, Command, Noted};
 use crate::model::{Activity, State};
 use crate::naming::{clip, group_path, hub_path};
+use std::borrow::Cow;
 use types::{HubId, limits};
 
 /// What a command does to what, in the management API's words. `None`: not an operator's request.
 pub(crate) struct Subject {
-    action: &'static str,
+    action: Cow<'static, str>,
     resource: String,
     /// Written only when something changed: the system repeats it by itself.
     only_changes: bool,
@@ -76,6 +77,12 @@ pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
             },
             format!("{}/salvage/{id}", path(state, *hub)),
         ),
+        Command::NoteAction {
+            action, resource, ..
+        } => return Some(Subject::noted(action, resource)),
+        Command::Plan(command) => plan(state, command)?,
+        Command::Directory(_) => ("Castling.Identity/directory/write", "/".to_owned()),
+        Command::Access(_) => ("Microsoft.Authorization/write", "/".to_owned()),
         Command::CancelFailover { operation } => (
             "Microsoft.Devices/IotHubs/failover/cancel/action",
             operation_path(state, operation),
@@ -96,10 +103,20 @@ pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
             | Command::EndDrill { .. }
     );
     Some(Subject {
-        action,
+        action: action.into(),
         resource,
         only_changes,
     })
+}
+
+impl Subject {
+    fn noted(action: &str, resource: &str) -> Subject {
+        Subject {
+            action: action.to_owned().into(),
+            resource: resource.to_owned(),
+            only_changes: false,
+        }
+    }
 }
 
 /// Writes the entry; the oldest gives way when the log is full. `revision`: what it was before the command.
@@ -118,9 +135,11 @@ pub(crate) fn note(
     state.activity.push(Activity {
         at: call.at,
         by: field(call.by),
-        action: subject.action.into(),
+        action: field(&subject.action),
         resource: field(&subject.resource),
         result: field(&result(answer)),
+        origin: call.origin.clone(),
+        ..Activity::default()
     });
     let surplus = state
         .activity
@@ -146,9 +165,34 @@ fn result(answer: &Answer) -> String {
             operation: Some(op),
             ..
         } => format!("accepted: operation {}", op.id),
-        Answer::Done | Answer::Group { .. } | Answer::Hub { .. } | Answer::Epoch(_) => {
-            "accepted".into()
+        Answer::Done
+        | Answer::Group { .. }
+        | Answer::Hub { .. }
+        | Answer::Epoch(_)
+        | Answer::Plan(_)
+        | Answer::Directory(_)
+        | Answer::Access(_) => "accepted".into(),
+    }
+}
+
+/// Operators' commands only.
+fn plan(state: &State, command: &crate::plans::PlanCommand) -> Option<(&'static str, String)> {
+    use crate::plans::PlanCommand;
+    let at = |subscription: &str, id: &str| {
+        format!("/subscriptions/{subscription}/providers/Castling.Failover/plans/{id}")
+    };
+    match command {
+        PlanCommand::Start {
+            id, subscription, ..
+        } => Some(("Castling.Failover/plans/write", at(subscription, id))),
+        PlanCommand::Cancel { id } => {
+            let subscription = state.plans.get(id).map_or("", |plan| &plan.subscription);
+            Some((
+                "Castling.Failover/plans/cancel/action",
+                at(subscription, id),
+            ))
         }
+        PlanCommand::Refused { .. } | PlanCommand::End { .. } => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! One command in, one answer out. Dispatches only: each command family has its file.
 
 use crate::activity;
-use crate::command::{Answer, Command, Request};
+use crate::command::{Answer, Command, Origin, Request};
 use crate::failovers::Asked;
 use crate::model::State;
 use crate::refusal::Refusal;
@@ -15,6 +15,7 @@ use types::{UnixMillis, limits};
 pub(crate) struct Call<'a> {
     pub at: UnixMillis,
     pub by: &'a str,
+    pub origin: &'a Origin,
 }
 
 impl State {
@@ -30,6 +31,7 @@ impl State {
         let call = Call {
             at: self.time,
             by: &request.by,
+            origin: &request.origin,
         };
         // Described before it is done: afterwards a deleted thing has no path any more.
         let subject = activity::subject(self, &request.command);
@@ -82,6 +84,13 @@ impl State {
                 self.changed();
                 Ok(Answer::Done)
             }
+            Command::NoteAction { .. } => {
+                self.changed();
+                Ok(Answer::Done)
+            }
+            Command::Plan(command) => self.plan_command(call, command),
+            Command::Directory(command) => self.directory_command(call, command),
+            Command::Access(command) => self.access_command(call, command),
             Command::CancelFailover { operation } => self.cancel_failover(call, operation),
             Command::StepStarted { operation, step } => self.step_started(call, operation, *step),
             Command::StepEnded {

@@ -1,9 +1,12 @@
 //! What may be asked of the control plane, and what it answers.
 
+use crate::access::{AccessAnswer, AccessCommand};
+use crate::directory::{DirectoryAnswer, DirectoryCommand};
 use crate::divergence::LostRange;
 use crate::drill::Drill;
 use crate::loss::{AcceptedLoss, LossEstimate};
 use crate::model::{Deployment, Hub, Operation, ResourceGroup, StepName, Subscription};
+use crate::plans::{Plan, PlanCommand};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +24,23 @@ pub struct Request {
     /// Names the request: a request seen twice (a retry after a lost answer) is answered, not applied again.
     pub id: String,
     pub command: Command,
+    /// Where the request came from, for the activity log.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Where an operator's request came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// Object id of who asks; empty for the system itself.
+    pub object_id: String,
+    /// Address of the client.
+    pub address: Option<String>,
+    /// Ties the entries of one request together: `x-ms-correlation-request-id`.
+    pub correlation: Option<String>,
+    /// The client's program, as it names itself.
+    pub agent: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,6 +143,16 @@ pub enum Command {
         what: Noted,
         id: String,
     },
+    /// Writes down what was done, or refused, where the control plane has no part in it: keys read, a request without the right.
+    /// → [`Answer::Done`].
+    NoteAction {
+        action: String,
+        resource: String,
+        result: String,
+    },
+    Plan(PlanCommand),
+    Directory(DirectoryCommand),
+    Access(AccessCommand),
     /// Asks for a roll-back; refused after the point of no return.
     CancelFailover {
         operation: String,
@@ -216,5 +246,8 @@ pub enum Answer {
     /// What was to be deleted is not there.
     Absent,
     Epoch(Epoch),
+    Plan(Box<Plan>),
+    Directory(DirectoryAnswer),
+    Access(AccessAnswer),
     Refused(Refusal),
 }

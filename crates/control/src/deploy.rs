@@ -28,6 +28,7 @@ impl State {
         next.domain.clone_from(&wanted.domain);
         next.regions.clone_from(&wanted.regions);
         next.policy = wanted.policy;
+        next.limits = wanted.limits;
         for principal in &wanted.principals {
             if !next
                 .principals

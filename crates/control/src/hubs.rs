@@ -169,8 +169,8 @@ impl State {
     /// Hubs that are being made or deleted count too.
     fn quota(&self, subscription: &str, sku: &str) -> Result<(), Refusal> {
         let refuse = |message: String| Err(Refusal::new(RefusalCode::QuotaExceeded, message));
-        if self.hubs_of_subscription(subscription).count() >= limits::HUBS_PER_SUBSCRIPTION_MAX {
-            let most = limits::HUBS_PER_SUBSCRIPTION_MAX;
+        let most = self.deployment.limits.hubs_per_subscription;
+        if self.hubs_of_subscription(subscription).count() >= most as usize {
             return refuse(format!(
                 "The subscription '{subscription}' has {most} IotHubs, the most it can have."
             ));

@@ -4,6 +4,7 @@
 //! the failover operation with its numbered steps, history and the activity log. Times and random ids come in with the
 //! command, so every voter computes the same state. No telemetry and no device passes through here.
 
+pub mod access;
 pub mod activity;
 pub mod apply;
 pub mod checks;
@@ -11,6 +12,7 @@ pub mod command;
 mod consumer_groups;
 mod deploy;
 pub mod details;
+pub mod directory;
 pub mod divergence;
 pub mod drill;
 mod drills;
@@ -27,6 +29,7 @@ pub mod model;
 pub mod naming;
 mod operations;
 pub mod page;
+pub mod plans;
 pub mod policy;
 pub mod refusal;
 pub mod report;
@@ -38,7 +41,9 @@ mod properties;
 #[cfg(test)]
 mod testing;
 
-pub use command::{Answer, Command, HubSpec, Request};
+pub use access::{AccessAnswer, AccessCommand};
+pub use command::{Answer, Command, HubSpec, Origin, Request};
+pub use directory::{DirectoryAnswer, DirectoryCommand};
 pub use divergence::{Divergence, LostRange, Position, Return};
 pub use drill::{Drill, DrillStatus};
 pub use lookup::Switch;

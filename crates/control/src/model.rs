@@ -28,6 +28,15 @@ pub struct State {
     #[serde(default)]
     pub drills: BTreeMap<String, Drill>,
     pub activity: Vec<Activity>,
+    /// Failovers of many hubs, by id.
+    #[serde(default)]
+    pub plans: BTreeMap<String, crate::plans::Plan>,
+    /// Who may sign in.
+    #[serde(default)]
+    pub directory: crate::directory::Directory,
+    /// Who may do what.
+    #[serde(default)]
+    pub access: crate::access::Access,
     pub next_hub: u32,
     /// Counts every change; etags are made from it.
     pub revision: u64,
@@ -50,6 +59,9 @@ impl Default for State {
             operations: BTreeMap::new(),
             drills: BTreeMap::new(),
             activity: Vec::new(),
+            plans: BTreeMap::new(),
+            directory: crate::directory::Directory::default(),
+            access: crate::access::Access::default(),
             next_hub: 0,
             revision: 0,
             time: UnixMillis(0),
@@ -68,6 +80,40 @@ pub struct Deployment {
     pub regions: Vec<RegionName>,
     pub policy: FailoverPolicy,
     pub principals: Vec<Principal>,
+    #[serde(default)]
+    pub limits: DeploymentLimits,
+    /// The administrator that the first start makes; used once.
+    #[serde(default)]
+    pub administrator: Option<Administrator>,
+}
+
+/// Bounds that a deployment may set for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeploymentLimits {
+    pub hubs_per_subscription: u32,
+    /// Requests of one principal to one region's management API, per minute: reads, and everything else.
+    pub reads_per_minute: u32,
+    pub writes_per_minute: u32,
+}
+
+impl Default for DeploymentLimits {
+    fn default() -> Self {
+        DeploymentLimits {
+            hubs_per_subscription: types::limits::HUBS_PER_SUBSCRIPTION_MAX as u32,
+            reads_per_minute: types::limits::MANAGEMENT_READS_PER_MINUTE,
+            writes_per_minute: types::limits::MANAGEMENT_WRITES_PER_MINUTE,
+        }
+    }
+}
+
+/// The first user: Owner of everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Administrator {
+    pub object_id: String,
+    pub name: String,
+    /// PHC text of argon2id.
+    pub password: crate::directory::Secret,
 }
 
 /// How often and how soon a hub may be failed over.
@@ -77,6 +123,9 @@ pub struct FailoverPolicy {
     pub cooldown_ms: i64,
     /// Successful failovers per rolling day; failbacks are counted on their own.
     pub per_day: u32,
+    /// A second person must approve each failover before it starts.
+    #[serde(default)]
+    pub second_approver: bool,
 }
 
 impl Default for FailoverPolicy {
@@ -84,6 +133,7 @@ impl Default for FailoverPolicy {
         FailoverPolicy {
             cooldown_ms: types::limits::FAILOVER_COOLDOWN_MS,
             per_day: types::limits::FAILOVERS_PER_DAY,
+            second_approver: false,
         }
     }
 }
@@ -335,11 +385,17 @@ pub struct Step {
 }
 
 /// Who did what, when, with what result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Activity {
     pub at: UnixMillis,
     pub by: String,
     pub action: String,
     pub resource: String,
     pub result: String,
+    /// Counted from 1, without gaps.
+    pub number: u64,
+    pub origin: crate::command::Origin,
+    /// Hex SHA-256 over the entry before and this one (docs/formats/activity.md).
+    pub hash: String,
 }

@@ -40,6 +40,32 @@ pub enum RefusalCode {
     OperationEnded,
     PastPointOfNoReturn,
     StepOutOfOrder,
+    /// A lock keeps the scope from being changed or deleted.
+    ScopeLocked,
+    /// A second person must approve the failover first.
+    ApprovalRequired,
+    ApprovalNotFound,
+    /// The one who asked cannot approve, or it was decided or has expired.
+    ApprovalInvalid,
+    RoleAssignmentExists,
+    RoleAssignmentNotFound,
+    RoleAssignmentInvalid,
+    LockNotFound,
+    /// A user, an application, a provider: there is none.
+    DirectoryObjectNotFound,
+    DirectoryObjectExists,
+    DirectoryObjectInvalid,
+    /// A code, a device code or a refresh token that is not good: unknown, used or expired.
+    GrantInvalid,
+    /// Too many wrong passwords.
+    UserLocked,
+    CertificateNotFound,
+    CertificateInvalid,
+    JobNotFound,
+    JobRunning,
+    PlanNotFound,
+    PlanInvalid,
+    DeploymentInvalid,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ pub fn request(id: &str, now: i64, command: Command) -> Request {
         by: "tester".into(),
         id: id.into(),
         command,
+        origin: Default::default(),
     }
 }
 
@@ -46,6 +47,8 @@ pub fn deploy() -> Command {
             regions: vec![region("west"), region("east")],
             policy: FailoverPolicy::default(),
             principals: vec![principal],
+            administrator: None,
+            limits: Default::default(),
         },
         subscriptions: vec![Subscription {
             id: SUB.into(),

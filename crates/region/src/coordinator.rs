@@ -2,12 +2,12 @@
 //! next goes on from the record.
 
 use crate::clock::monotonic_ms;
-use crate::drills;
 use crate::engine::{Answer as EngineAnswer, Handover, HubRole, Refusal, Role};
 use crate::facts;
 use crate::peer::{self, Call, Facts, Return};
 use crate::region::Region;
 use crate::returns;
+use crate::{drills, plans};
 use control::details::{
     CommitDetail, Handover as RecordedHandover, HandoverDetail, LeaseDetail, OpenDetail,
     ReverseDetail, UnfenceDetail, WarmDetail, read, record,
@@ -67,6 +67,14 @@ pub async fn run(region: Arc<Region>) {
                 driven
                     .entry(format!("drill:{id}"))
                     .or_insert_with(|| tokio::spawn(drills::drive(region.clone(), id, !first)));
+            }
+            let plans: Vec<String> = region
+                .plane
+                .with(|state| state.running_plans().map(|plan| plan.id.clone()).collect());
+            for id in plans {
+                driven
+                    .entry(format!("plan:{id}"))
+                    .or_insert_with(|| tokio::spawn(plans::drive(region.clone(), id, !first)));
             }
             for hub in away {
                 driven

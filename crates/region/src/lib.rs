@@ -15,6 +15,7 @@ pub mod lease;
 mod membership;
 pub mod peer;
 pub mod plane;
+mod plans;
 mod region;
 pub mod relay;
 mod returns;

@@ -6,7 +6,7 @@ use crate::peer::{self, Call, Return, Submitted};
 use crate::relay;
 use bytes::Bytes;
 use consensus::{Consensus, Machine, NodeId, WriteError};
-use control::{Answer, Command, Request, State};
+use control::{Answer, Command, Origin, Request, State};
 use link::Links;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,12 +235,26 @@ impl Plane {
     /// # Errors
     /// When no leader answers in time; the request may have happened if it was handed over.
     pub async fn submit(&self, by: &str, command: Command) -> Result<Answer, PlaneUnavailable> {
+        self.submit_from(by, Origin::default(), command).await
+    }
+
+    /// As [`Plane::submit`], with where the request came from.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_from(
+        &self,
+        by: &str,
+        origin: Origin,
+        command: Command,
+    ) -> Result<Answer, PlaneUnavailable> {
         let id = crate::random_text(16);
         let request = Request {
             now: self.clock.now(),
             by: by.into(),
             id,
             command,
+            origin,
         };
         let bytes = Bytes::from(
             serde_json::to_vec(&request).expect("requests have no shape JSON cannot write"),

@@ -216,6 +216,13 @@ pub const DRILL_HOLD_MS_DEFAULT: i64 = 30_000;
 /// Samples taken during one drill, and rows of them kept in its report.
 pub const DRILL_SAMPLES_MAX: usize = 2_000;
 pub const DRILL_SAMPLES_KEPT_MAX: usize = 400;
+/// Hubs of one plan, plans that are kept, and failovers of a plan that run at the same time.
+pub const PLAN_HUBS_MAX: usize = 1_000;
+pub const PLANS_KEPT_MAX: usize = 100;
+pub const PLAN_PARALLEL_MAX: u16 = 100;
+pub const PLAN_PARALLEL_DEFAULT: u16 = 10;
+/// The ids of a plan's failovers are made from its own.
+pub const PLAN_ID_CHARS_MAX: usize = OPERATION_ID_CHARS_MAX - 16;
 /// Longest time a gateway holds a request while a hub changes its primary.
 pub const PARK_MS_MAX: u64 = 15_000;
 pub const PARKED_REQUESTS_MAX: usize = 100_000;
@@ -276,6 +283,10 @@ pub const MANAGEMENT_LEADER_MS_MAX: u64 = 6_000;
 pub const MANAGEMENT_SALVAGE_MS_MAX: u64 = 10_000;
 /// A request that is repeated under its own id within this time after its operation ended gets that operation again.
 pub const MANAGEMENT_REPEAT_MS: i64 = 300_000;
+
+/// Requests of one principal to one region's management API, per minute, unless the deployment sets others.
+pub const MANAGEMENT_READS_PER_MINUTE: u32 = 1_200;
+pub const MANAGEMENT_WRITES_PER_MINUTE: u32 = 300;
 
 // Events read by services.
 pub const READ_EVENTS_MAX: usize = 1000;

@@ -3,8 +3,8 @@
 
 use crate::{e2e, python, shell};
 
-const NAMES: [&str; 7] = [
-    "ingest", "failover", "idle", "import", "storm", "return", "all",
+const NAMES: [&str; 8] = [
+    "ingest", "failover", "idle", "import", "storm", "control", "return", "all",
 ];
 
 /// # Errors

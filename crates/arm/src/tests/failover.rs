@@ -266,6 +266,9 @@ async fn a_start_that_another_region_has_won_is_answered_with_its_operation() {
         headers: Default::default(),
         body: r#"{"failoverRegion":"westcentralus"}"#.into(),
         by: APP.into(),
+        caller: Default::default(),
+        address: None,
+        correlation: String::new(),
     };
     let response = crate::failover::start(call).await.unwrap();
     assert!(

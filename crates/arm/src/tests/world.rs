@@ -1,8 +1,8 @@
 //! A region for tests: the real state machine behind a fake backend, and a client.
 
 use crate::backend::{
-    Backend, BoxFuture, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures, PartitionLag,
-    Replayed, SalvageError, SalvagePage, Salvages,
+    Backend, BoxFuture, By, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures,
+    PartitionLag, Replayed, SalvageError, SalvagePage, Salvages,
 };
 use crate::tokens::{Grant, TokenAuthority};
 use crate::{Api, handle};
@@ -59,6 +59,7 @@ impl Fake {
             by: "castling:westus2".into(),
             id: String::new(),
             command,
+            origin: Default::default(),
         };
         Arc::make_mut(&mut *state).apply(&request)
     }
@@ -83,7 +84,7 @@ impl Backend for Fake {
 
     fn submit(
         &self,
-        by: String,
+        by: By,
         command: Command,
     ) -> BoxFuture<'_, Result<Answer, ControlUnavailable>> {
         Box::pin(async move {
@@ -93,9 +94,10 @@ impl Backend for Fake {
             }
             let request = Request {
                 now: self.now(),
-                by,
+                by: by.name,
                 id: String::new(),
                 command,
+                origin: by.origin,
             };
             Ok(Arc::make_mut(&mut *self.state.lock().unwrap()).apply(&request))
         })
@@ -398,6 +400,8 @@ impl World {
                     secret_sha256: crate::tokens::hex(salted.as_ref()),
                     salt: "salt".into(),
                 }],
+                administrator: None,
+                limits: Default::default(),
             },
             subscriptions: vec![Subscription {
                 id: SUB.into(),

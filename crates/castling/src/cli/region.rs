@@ -256,6 +256,8 @@ fn wanted(settings: &Settings) -> Wanted {
             regions: settings.regions(),
             policy: settings.policy,
             principals: vec![principal],
+            administrator: None,
+            limits: Default::default(),
         },
         subscription: Subscription {
             id: told.subscription.clone(),

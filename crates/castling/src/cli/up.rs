@@ -100,6 +100,7 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
                 .failover_cooldown
                 .unwrap_or(default_policy.cooldown_ms),
             per_day: settings.failovers_per_day.unwrap_or(default_policy.per_day),
+            second_approver: false,
         },
         domain: settings.domain.unwrap_or_else(|| DOMAIN_DEFAULT.to_owned()),
         catalogue: Arc::new(catalogue),

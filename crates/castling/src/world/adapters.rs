@@ -1,8 +1,9 @@
 //! The management API's way into its region.
 
 use arm::backend::{
-    Backend, BoxFuture, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures, PartitionLag,
-    Replayed, Salvage, SalvageError, SalvagePage, SalvagedChange, SalvagedEvent, Salvages,
+    Backend, BoxFuture, By, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures,
+    PartitionLag, Replayed, Salvage, SalvageError, SalvagePage, SalvagedChange, SalvagedEvent,
+    Salvages,
 };
 use control::checks::CheckReport;
 use control::{AcceptedLoss, Answer, Command, Hub, State};
@@ -48,11 +49,15 @@ impl Backend for ArmBackend {
 
     fn submit(
         &self,
-        by: String,
+        by: By,
         command: Command,
     ) -> BoxFuture<'_, Result<Answer, ControlUnavailable>> {
         Box::pin(async move {
-            let answer = self.region.plane.submit(&by, command).await;
+            let answer = self
+                .region
+                .plane
+                .submit_from(&by.name, by.origin, command)
+                .await;
             answer.map_err(|error| ControlUnavailable {
                 why: error.why,
                 may_have_happened: error.may_have_happened,

@@ -319,6 +319,7 @@ fn policy(file: &Failover) -> Result<FailoverPolicy, String> {
     Ok(FailoverPolicy {
         cooldown_ms,
         per_day: file.per_day.unwrap_or(usual.per_day),
+        second_approver: false,
     })
 }
 

@@ -237,6 +237,8 @@ fn wanted(config: &WorldConfig, deployment: &Deployment) -> Wanted {
             regions: config.regions.clone(),
             policy: config.policy,
             principals: vec![principal],
+            administrator: None,
+            limits: Default::default(),
         },
         subscription: Subscription {
             id: deployment.subscription.clone(),

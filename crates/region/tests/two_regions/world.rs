@@ -41,8 +41,11 @@ impl World {
             policy: FailoverPolicy {
                 cooldown_ms: 0,
                 per_day: 1000,
+                second_approver: false,
             },
             principals: vec![],
+            administrator: None,
+            limits: Default::default(),
         };
         let subscriptions = vec![Subscription {
             id: "sub".into(),

@@ -85,6 +85,7 @@ impl World {
             by: format!("castling:{}", self.name_of(node)),
             id,
             command: *command,
+            origin: Default::default(),
         };
         let answer = self.propose(leader, &request);
         let delay = if self.rng.chance(2) {

@@ -348,8 +348,11 @@ fn founded(partition_count: u16, replication: Replication) -> State {
         policy: FailoverPolicy {
             cooldown_ms: 0,
             per_day: 1000,
+            second_approver: false,
         },
         principals: vec![principal],
+        administrator: None,
+        limits: Default::default(),
     };
     let subscription = Subscription {
         id: SUBSCRIPTION.into(),
@@ -412,6 +415,7 @@ fn founded(partition_count: u16, replication: Replication) -> State {
             by: "operator".into(),
             id: String::new(),
             command,
+            origin: Default::default(),
         });
         assert!(
             !matches!(answer, Answer::Refused(_)),

@@ -1,0 +1,45 @@
+//! IoT hubs: the operations of the public service.
+
+use super::*;
+use crate::{check_name, consumer_groups, figures, hubs, policies, providers};
+
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    read("GET", "/providers/Microsoft.Devices/operations", "Operations_List", "Microsoft.Devices/operations/read", providers::operations),
+    read("POST", subscription!("/providers/Microsoft.Devices/checkNameAvailability"), "IotHubResource_CheckNameAvailability", "Microsoft.Devices/checkNameAvailability/action", check_name::check),
+    read("GET", subscription!("/providers/Microsoft.Devices/usages"), "ResourceProviderCommon_GetSubscriptionQuota", "Microsoft.Devices/usages/read", figures::usages),
+    read("GET", subscription!("/providers/Microsoft.Devices/IotHubs"), "IotHubResource_ListBySubscription", "Microsoft.Devices/IotHubs/read", hubs::of_subscription),
+    read("GET", group!("/providers/Microsoft.Devices/IotHubs"), "IotHubResource_ListByResourceGroup", "Microsoft.Devices/IotHubs/read", hubs::of_group),
+    act("GET", hub!(""), "IotHubResource_Get", "Microsoft.Devices/IotHubs/read", |call| Box::pin(hubs::get(call))),
+    act("PUT", hub!(""), "IotHubResource_CreateOrUpdate", "Microsoft.Devices/IotHubs/write", |call| Box::pin(hubs::put(call))),
+    act("PATCH", hub!(""), "IotHubResource_Update", "Microsoft.Devices/IotHubs/write", |call| Box::pin(hubs::patch(call))),
+    act("DELETE", hub!(""), "IotHubResource_Delete", "Microsoft.Devices/IotHubs/delete", |call| Box::pin(hubs::delete(call))),
+    read("POST", hub!("/listkeys"), "IotHubResource_ListKeys", "Microsoft.Devices/IotHubs/listkeys/action", policies::list_keys),
+    read("POST", hub!("/IotHubKeys/{key}/listkeys"), "IotHubResource_GetKeysForKeyName", "Microsoft.Devices/IotHubs/iotHubKeys/listkeys/action", policies::get_key),
+    read("GET", hub!("/skus"), "IotHubResource_GetValidSkus", "Microsoft.Devices/IotHubs/skus/read", figures::skus),
+    act("GET", hub!("/IotHubStats"), "IotHubResource_GetStats", "Microsoft.Devices/IotHubs/IotHubStats/read", |call| Box::pin(figures::stats(call))),
+    act("GET", hub!("/quotaMetrics"), "IotHubResource_GetQuotaMetrics", "Microsoft.Devices/IotHubs/quotaMetrics/read", |call| Box::pin(figures::quotas(call))),
+    read("GET", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups"), "IotHubResource_ListEventHubConsumerGroups", "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read", consumer_groups::list),
+    read("GET", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "IotHubResource_GetEventHubConsumerGroup", "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/read", consumer_groups::get),
+    act("PUT", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "IotHubResource_CreateEventHubConsumerGroup", "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/write", |call| Box::pin(consumer_groups::put(call))),
+    act("DELETE", hub!("/eventHubEndpoints/{endpoint}/ConsumerGroups/{name}"), "IotHubResource_DeleteEventHubConsumerGroup", "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/delete", |call| Box::pin(consumer_groups::delete(call))),
+    missing("GET", hub!("/jobs"), "IotHubResource_ListJobs"),
+    missing("GET", hub!("/jobs/{job}"), "IotHubResource_GetJob"),
+    missing("POST", hub!("/exportDevices"), "IotHubResource_ExportDevices"),
+    missing("POST", hub!("/importDevices"), "IotHubResource_ImportDevices"),
+    missing("GET", hub!("/routingEndpointsHealth"), "IotHubResource_GetEndpointHealth"),
+    missing("POST", hub!("/routing/routes/$testall"), "IotHubResource_TestAllRoutes"),
+    missing("POST", hub!("/routing/routes/$testnew"), "IotHubResource_TestRoute"),
+    missing("GET", hub!("/certificates"), "Certificates_ListByIotHub"),
+    missing("GET", hub!("/certificates/{certificate}"), "Certificates_Get"),
+    missing("PUT", hub!("/certificates/{certificate}"), "Certificates_CreateOrUpdate"),
+    missing("DELETE", hub!("/certificates/{certificate}"), "Certificates_Delete"),
+    missing("POST", hub!("/certificates/{certificate}/generateVerificationCode"), "Certificates_GenerateVerificationCode"),
+    missing("POST", hub!("/certificates/{certificate}/verify"), "Certificates_Verify"),
+    missing("GET", hub!("/privateLinkResources"), "PrivateLinkResources_List"),
+    missing("GET", hub!("/privateLinkResources/{resource}"), "PrivateLinkResources_Get"),
+    missing("GET", hub!("/privateEndpointConnections"), "PrivateEndpointConnections_List"),
+    missing("GET", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Get"),
+    missing("PUT", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Update"),
+    missing("DELETE", hub!("/privateEndpointConnections/{connection}"), "PrivateEndpointConnections_Delete"),
+];
