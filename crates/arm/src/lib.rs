@@ -29,6 +29,7 @@ mod identity;
 mod ids;
 mod locations;
 mod metadata;
+mod openapi;
 mod operations;
 mod plans;
 mod policies;
