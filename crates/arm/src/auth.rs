@@ -3,15 +3,31 @@
 use crate::Api;
 use crate::call::{Caller, CallerKind};
 use crate::failure::Failure;
-use crate::tokens::{Expected, TokenError};
+use crate::tokens::{Claims, Expected, TokenAuthority, TokenError, UserClaims};
 use axum::http::{HeaderMap, StatusCode, header};
 use control::State;
 use types::UnixMillis;
 
+/// Why a request's token says nothing: an error code, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unidentified {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Unidentified {
+    fn new(code: &'static str, message: impl Into<String>) -> Unidentified {
+        Unidentified {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
 /// Who asks.
 ///
 /// # Errors
-/// 401 with a challenge: no token, a token that is not good here and now, or a principal that is not known any more.
+/// 401 with a challenge: no token, a token that is not good here and now, or one of somebody who may not sign in any more.
 pub fn caller(
     api: &Api,
     state: &State,
@@ -19,44 +35,118 @@ pub fn caller(
     host: &str,
     now: UnixMillis,
 ) -> Result<Caller, Failure> {
-    let tenant = &state.deployment.tenant;
-    let refuse = |code: &'static str, message: String| {
+    identify(&api.tokens, state, headers, host, now).map_err(|refused| {
+        let Unidentified { code, message } = refused;
+        let tenant = &state.deployment.tenant;
         let challenge = format!(
             "Bearer authorization_uri=\"https://{host}/{tenant}\", error=\"invalid_token\", error_description=\"{message}\""
         );
         Failure::new(StatusCode::UNAUTHORIZED, code, message).challenge(challenge)
-    };
+    })
+}
+
+/// Who asks, by the bearer token in a request's headers: an application or a user that is there and enabled, a user with the
+/// session that the token belongs to.
+///
+/// # Errors
+/// With the first thing that is missing.
+pub fn identify(
+    tokens: &TokenAuthority,
+    state: &State,
+    headers: &HeaderMap,
+    host: &str,
+    now: UnixMillis,
+) -> Result<Caller, Unidentified> {
     let Some(token) = bearer(headers) else {
         let message =
             "Authentication failed. The 'Authorization' header is missing or has no bearer token.";
-        return Err(refuse("AuthenticationFailed", message.into()));
+        return Err(Unidentified::new("AuthenticationFailed", message));
     };
     let expected = Expected {
         authority: host,
         domain: &state.deployment.domain,
-        tenant,
+        tenant: &state.deployment.tenant,
     };
-    let claims = api
-        .tokens
-        .verify(token, &expected, now)
-        .map_err(|error| refuse(code(error), format!("Authentication failed: {error}.")))?;
+    let claims = tokens
+        .verify(state, token, &expected, now)
+        .map_err(|error| {
+            Unidentified::new(code(error), format!("Authentication failed: {error}."))
+        })?;
+    of_claims(state, claims, now)
+}
+
+/// Who a token with these claims stands for.
+///
+/// # Errors
+/// When they are not there any more, or may not sign in.
+pub(crate) fn of_claims(
+    state: &State,
+    mut claims: Claims,
+    now: UnixMillis,
+) -> Result<Caller, Unidentified> {
+    match claims.user.take() {
+        None => application(state, &claims),
+        Some(user) => person(state, &claims, user, now),
+    }
+}
+
+fn application(state: &State, claims: &Claims) -> Result<Caller, Unidentified> {
     let known = state
-        .deployment
-        .principals
-        .iter()
-        .find(|principal| principal.client_id == claims.appid);
-    let Some(known) = known else {
-        let message = "Authentication failed: the application of the access token is not known.";
-        return Err(refuse("InvalidAuthenticationToken", message.into()));
-    };
+        .directory
+        .applications
+        .get(&claims.appid.to_ascii_lowercase())
+        .filter(|known| claims.idtyp == "app" && known.object_id == claims.oid)
+        .ok_or_else(|| gone("the application of the access token is not known"))?;
+    if !known.enabled {
+        return Err(gone("the application of the access token is disabled"));
+    }
     Ok(Caller {
         kind: CallerKind::Application,
         object_id: known.object_id.clone(),
-        name: claims.appid.clone(),
-        display_name: claims.appid,
+        name: known.client_id.clone(),
+        display_name: known.display_name.clone(),
         groups: Vec::new(),
         session: None,
     })
+}
+
+fn person(
+    state: &State,
+    claims: &Claims,
+    user: UserClaims,
+    now: UnixMillis,
+) -> Result<Caller, Unidentified> {
+    let directory = &state.directory;
+    let known = directory
+        .users
+        .get(&claims.oid)
+        .filter(|_| claims.idtyp == "user")
+        .ok_or_else(|| gone("the user of the access token is not known"))?;
+    if !known.enabled {
+        return Err(gone("the user of the access token is disabled"));
+    }
+    let session = directory
+        .sessions
+        .get(&user.sid)
+        .filter(|session| session.user == known.object_id && now < session.expires);
+    if session.is_none() {
+        return Err(gone("the session of the access token was ended"));
+    }
+    Ok(Caller {
+        kind: CallerKind::User,
+        object_id: known.object_id.clone(),
+        name: known.name.clone(),
+        display_name: known.display_name.clone(),
+        groups: user.groups,
+        session: Some(user.sid),
+    })
+}
+
+fn gone(why: &str) -> Unidentified {
+    Unidentified::new(
+        "InvalidAuthenticationToken",
+        format!("Authentication failed: {why}."),
+    )
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! What the management API asks of the region it stands in. The binary wires this to the region; tests use a fake.
 
+use bytes::Bytes;
 use control::checks::CheckReport;
 use control::{AcceptedLoss, Answer, Command, Origin, State};
 use serde_json::Value;
@@ -7,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use types::regions::Catalogue;
-use types::{Epoch, HubId, Lsn, PartitionId, RegionName, Sequence, UnixMillis};
+use types::{DeviceId, Epoch, HubId, Lsn, PartitionId, RegionName, Sequence, UnixMillis};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -18,6 +19,9 @@ pub struct ControlUnavailable {
     pub may_have_happened: bool,
 }
 
+/// A device with its identity and its twin, as they are exported.
+pub type ExportedDevice = (DeviceId, Value, Value);
+
 /// Who has the control plane do something, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
@@ -26,8 +30,24 @@ pub struct By {
     pub origin: Origin,
 }
 
+/// Where a region is reached by clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionAddress {
+    pub name: RegionName,
+    /// An address or a name.
+    pub address: String,
+    pub https_port: u16,
+    pub mqtt_port: u16,
+    pub plain_mqtt_port: Option<u16>,
+    pub management_port: u16,
+}
+
 pub trait Backend: Send + Sync + 'static {
     fn region(&self) -> &RegionName;
+    /// Where the deployment's regions are reached, as far as it is known here.
+    fn reached(&self) -> Vec<RegionAddress> {
+        Vec::new()
+    }
     fn now(&self) -> UnixMillis;
     fn catalogue(&self) -> &Catalogue;
     /// This region's copy of the control plane's state. Served always, also during a failover.
@@ -60,6 +80,36 @@ pub trait Backend: Send + Sync + 'static {
     fn replay(&self, hub: HubId, id: String) -> BoxFuture<'_, Result<Replayed, SalvageError>>;
     /// Deletes a segment for good.
     fn discard(&self, hub: HubId, id: String) -> BoxFuture<'_, Result<(), SalvageError>>;
+
+    /// The next devices of a partition after `after`, each with its identity and its twin; empty: these were all.
+    fn devices(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        after: Option<DeviceId>,
+    ) -> BoxFuture<'_, Result<Vec<ExportedDevice>, String>>;
+    /// Carries out a bulk of at most [`types::limits::BULK_DEVICES_MAX`] changes; what could not be done. An error: the
+    /// outcome of all is unknown.
+    fn import_devices(
+        &self,
+        hub: HubId,
+        entries: Vec<DeviceEntry>,
+    ) -> BoxFuture<'_, Result<Vec<DeviceError>, String>>;
+}
+
+/// One change of a bulk, as `POST /devices` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceEntry {
+    pub device: DeviceId,
+    pub body: Bytes,
+}
+
+/// A change that was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceError {
+    pub device: DeviceId,
+    pub code: String,
+    pub message: String,
 }
 
 /// Live figures of a hub.

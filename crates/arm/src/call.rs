@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use types::{UnixMillis, limits};
 use wire::percent;
 
@@ -23,6 +24,7 @@ use wire::percent;
 const AGENT_CHARS_MAX: usize = 160;
 
 /// A request with its path taken apart. `state` is the region's copy of the control plane when the request came.
+#[derive(Clone)]
 pub struct Call {
     pub api: Arc<Api>,
     pub state: Arc<State>,
@@ -142,8 +144,7 @@ impl Call {
         if text.is_empty() {
             return Err(wrong("it is empty, a JSON object is expected".into()));
         }
-        let value: Value =
-            serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
+        let value: Value = crate::strict::json(text).map_err(wrong)?;
         match value.is_object() {
             true => Ok(value),
             false => Err(wrong("a JSON object is expected".into())),
@@ -351,7 +352,22 @@ pub async fn read_body(body: Body, headers: &HeaderMap, open: bool) -> Result<By
     if announced.is_some_and(|bytes| bytes > most as u64) {
         return Err(too_large());
     }
-    axum::body::to_bytes(body, most).await.map_err(|error| {
+    let late = |_| {
+        Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            format!(
+                "The request content did not arrive within {} ms.",
+                limits::MANAGEMENT_BODY_MS_MAX
+            ),
+        )
+    };
+    let arrives = axum::body::to_bytes(body, most);
+    let arrived = tokio::time::timeout(
+        Duration::from_millis(limits::MANAGEMENT_BODY_MS_MAX),
+        arrives,
+    );
+    arrived.await.map_err(late)?.map_err(|error| {
         let broke_off = error.to_string();
         match broke_off.contains("limit") {
             true => too_large(),

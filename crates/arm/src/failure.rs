@@ -30,7 +30,8 @@ struct More {
     details: Vec<Value>,
     additional_info: Vec<Value>,
     /// Only where nothing can have happened.
-    retry_after: bool,
+    /// Seconds.
+    retry_after: Option<u64>,
     challenge: Option<String>,
     allow: Option<String>,
 }
@@ -71,13 +72,18 @@ impl Failure {
 
     /// Nothing has happened; the same request may be sent again.
     pub fn unavailable(message: impl Into<String>) -> Failure {
-        let mut failure = Failure::new(
+        let failure = Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             message,
         );
-        failure.more.retry_after = true;
-        failure
+        failure.retry_after(1)
+    }
+
+    /// Tells when the same request may be sent again: only where nothing can have happened.
+    pub fn retry_after(mut self, seconds: u64) -> Failure {
+        self.more.retry_after = Some(seconds);
+        self
     }
 
     pub fn challenge(mut self, challenge: String) -> Failure {
@@ -116,8 +122,8 @@ impl Failure {
     pub fn into_response(self) -> Response {
         let mut response = answer::json(self.status, &self.body());
         let more = *self.more;
-        if more.retry_after {
-            answer::set(&mut response, header::RETRY_AFTER, "1");
+        if let Some(seconds) = more.retry_after {
+            answer::set(&mut response, header::RETRY_AFTER, &seconds.to_string());
         }
         if let Some(challenge) = more.challenge {
             answer::set(&mut response, header::WWW_AUTHENTICATE, &challenge);
@@ -217,6 +223,9 @@ fn status_and_code(code: RefusalCode) -> (StatusCode, &'static str) {
         RefusalCode::PlanNotFound => (ABSENT, "PlanNotFound"),
         RefusalCode::PlanInvalid => (BAD, "PlanInvalid"),
         RefusalCode::DeploymentInvalid => (BAD, "InvalidTemplate"),
+        RefusalCode::DeploymentNotFound => (ABSENT, "DeploymentNotFound"),
+        RefusalCode::DeploymentActive => (CONFLICT, "DeploymentActive"),
+        RefusalCode::DeploymentEnded => (CONFLICT, "DeploymentCannotBeCancelled"),
     }
 }
 

@@ -12,13 +12,18 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use types::RegionName;
 
+const READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
+
+/// The groups in which the caller may read something.
 pub fn list(call: &Call) -> Outcome {
     let subscription = call.subscription()?.id.to_lowercase();
+    let reach = call.reach(READ);
     let groups = call.state.groups.get(&subscription);
     answer::list(
         groups
             .into_iter()
             .flat_map(BTreeMap::values)
+            .filter(|group| reach.touches(&group_path(&group.subscription, &group.name)))
             .map(body)
             .collect(),
     )

@@ -243,7 +243,24 @@ fn lag(figures: &HubFigures) -> Value {
     figures.partitions.iter().map(of).collect()
 }
 
-/// Names of stored settings that ask for something; `comments` asks for nothing.
+/// Stored settings that are obeyed, or ask for nothing.
+const OBEYED: [&str; 13] = [
+    "ipFilterRules",
+    "networkRuleSets",
+    "publicNetworkAccess",
+    "disableLocalAuth",
+    "disableDeviceSAS",
+    "disableModuleSAS",
+    "minTlsVersion",
+    "restrictOutboundNetworkAccess",
+    "allowedFqdnList",
+    "enableDataResidency",
+    "routing",
+    "comments",
+    "connectionProfile",
+];
+
+/// Names of stored settings that ask for something that nothing here obeys.
 fn stored_only(stored: &Value) -> Vec<&String> {
     let asks = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
@@ -256,7 +273,7 @@ fn stored_only(stored: &Value) -> Vec<&String> {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(name, value)| name.as_str() != "comments" && asks(value))
+        .filter(|(name, value)| !OBEYED.contains(&name.as_str()) && asks(value))
         .map(|(name, _)| name)
         .collect()
 }

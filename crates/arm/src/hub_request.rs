@@ -53,7 +53,8 @@ pub fn read(call: &Call, name: HubName, body: &Value) -> Result<HubSpec, Failure
     cloud_to_device(properties, existing, &mut spec, &mut mistakes);
     spec.policies = authorization(properties, &mut mistakes)?;
     castling(properties, &mut spec, &mut mistakes);
-    spec.stored_properties = Value::Object(stored(properties, &mut mistakes));
+    crate::routing::check(properties, &mut mistakes);
+    spec.stored_properties = Value::Object(stored(properties));
     match location {
         Ok(_) if mistakes.0.is_empty() => Ok(spec),
         location => Err(refuse(call, spec, location.err(), mistakes.0)),
@@ -85,6 +86,17 @@ fn refuse(call: &Call, spec: HubSpec, location: Option<Failure>, found: Vec<Stri
     }
     let message = format!("IotHub '{hub}': {}", all.join("; "));
     Failure::bad("InvalidProperties", message).details(&all)
+}
+
+/// Finds what the control plane would refuse about a hub that is to be written later.
+///
+/// # Errors
+/// Its mistakes. Refusals that other resources of the same request may lift (a name, a group, a number of hubs) are not looked at.
+pub fn check(call: &Call, spec: HubSpec) -> Result<(), Failure> {
+    match would_be_refused(call, spec) {
+        Some(refusal) if refusal.code == RefusalCode::InvalidProperties => Err(refusal.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What the control plane would say, tried on a copy.
@@ -348,58 +360,12 @@ fn lag_max_ms(fields: &Map<String, Value>, mistakes: &mut Mistakes) -> Option<u3
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Flag,
-    Text,
-    List,
-    Object,
-}
-
-/// The kinds of settings that are only stored; names that are not here are stored as they are.
-const STORED_KINDS: [(&str, Kind); 18] = [
-    ("routing", Kind::Object),
-    ("storageEndpoints", Kind::Object),
-    ("messagingEndpoints", Kind::Object),
-    ("enableFileUploadNotifications", Kind::Flag),
-    ("ipFilterRules", Kind::List),
-    ("networkRuleSets", Kind::Object),
-    ("features", Kind::Text),
-    ("minTlsVersion", Kind::Text),
-    ("publicNetworkAccess", Kind::Text),
-    ("disableLocalAuth", Kind::Flag),
-    ("disableDeviceSAS", Kind::Flag),
-    ("disableModuleSAS", Kind::Flag),
-    ("restrictOutboundNetworkAccess", Kind::Flag),
-    ("allowedFqdnList", Kind::List),
-    ("enableDataResidency", Kind::Flag),
-    ("comments", Kind::Text),
-    ("privateEndpointConnections", Kind::List),
-    ("encryption", Kind::Object),
-];
-
-/// What the hub does not keep itself, as given; nulls are left out.
-fn stored(properties: Option<&Map<String, Value>>, mistakes: &mut Mistakes) -> Map<String, Value> {
-    let mut stored = Map::new();
-    for (name, value) in properties.into_iter().flatten() {
-        if value.is_null() || OWN_PROPERTIES.contains(&name.as_str()) {
-            continue;
-        }
-        let kind = STORED_KINDS
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, kind)| *kind);
-        let wrong = match kind {
-            Some(Kind::Flag) if !value.is_boolean() => Some("true or false is expected"),
-            Some(Kind::Text) if !value.is_string() => Some("a text is expected"),
-            Some(Kind::List) if !value.is_array() => Some("an array is expected"),
-            Some(Kind::Object) if !value.is_object() => Some("an object is expected"),
-            _ => None,
-        };
-        match wrong {
-            Some(why) => mistakes.add(&shown(name), why),
-            None => drop(stored.insert(name.clone(), value.clone())),
-        }
-    }
-    stored
+/// What the hub does not keep itself, as given; nulls are left out. The control plane reads it.
+fn stored(properties: Option<&Map<String, Value>>) -> Map<String, Value> {
+    properties
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| !value.is_null() && !OWN_PROPERTIES.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }

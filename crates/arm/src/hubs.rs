@@ -16,6 +16,8 @@ use serde_json::Value;
 use std::time::Duration;
 use types::{HubId, limits};
 
+pub const READ: &str = "Microsoft.Devices/IotHubs/read";
+
 /// Attempts of a PATCH without If-Match whose hub changes under it.
 const PATCH_ATTEMPTS: usize = 3;
 
@@ -35,7 +37,9 @@ pub fn of_group(call: &Call) -> Outcome {
 }
 
 fn list<'a>(call: &Call, hubs: impl Iterator<Item = &'a Hub>) -> Outcome {
-    answer::list(hubs.map(|hub| body(call, hub, &Shape::Listed)).collect())
+    let reach = call.reach(READ);
+    let seen = hubs.filter(|hub| reach.covers(&hub.path()));
+    answer::list(seen.map(|hub| body(call, hub, &Shape::Listed)).collect())
 }
 
 /// One hub, with how far its secondary is behind if its primary says so in time.

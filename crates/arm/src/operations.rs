@@ -10,8 +10,8 @@ use crate::failure::{Failure, shown};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
 use control::iso::iso8601;
-use control::naming::key;
-use control::{HubState, Operation, OperationKind, OperationStatus};
+use control::naming::{group_path, key};
+use control::{Hub, HubState, Operation, OperationKind, OperationStatus};
 use serde_json::{Value, json};
 use types::RegionName;
 use wire::percent;
@@ -19,6 +19,7 @@ use wire::percent;
 const ASYNC_OPERATION: HeaderName = HeaderName::from_static("azure-asyncoperation");
 /// Seconds. Zero would be read as "no header", and clients then wait 30 s.
 const RETRY_AFTER: &str = "1";
+const READ: &str = "Microsoft.Devices/locations/operationResults/read";
 const VERSION: &str = "2023-06-30";
 
 /// Sets `Azure-AsyncOperation` alone, as a creation has it.
@@ -90,7 +91,9 @@ fn find(call: &Call) -> Result<Known<'_>, Failure> {
     let subscription = &call.subscription()?.id;
     let id = call.param("operation");
     match call.state.operations.get(id) {
-        Some(op) if key(&op.subscription) == key(subscription) => Ok(Known::Operation(op)),
+        Some(op) if key(&op.subscription) == key(subscription) && may_see(call, op) => {
+            Ok(Known::Operation(op))
+        }
         None if target_says_done(call) => Ok(Known::Ended),
         _ => Err(Failure::not_found(
             "OperationNotFound",
@@ -100,6 +103,17 @@ fn find(call: &Call) -> Result<Known<'_>, Failure> {
             ),
         )),
     }
+}
+
+/// Who began an operation may follow it, and who may read what it is about.
+fn may_see(call: &Call, op: &Operation) -> bool {
+    let by = key(&op.by) == key(&call.by);
+    let hub = call.state.hub_named(&op.target);
+    let scope = match &op.kind {
+        OperationKind::DeleteGroup => group_path(&op.subscription, &op.target),
+        _ => hub.map_or_else(|| format!("/subscriptions/{}", op.subscription), Hub::path),
+    };
+    by || call.may(READ, &scope)
 }
 
 /// True if the target of an operation that is not in the history any more is as it would have left it.

@@ -43,17 +43,8 @@ pub async fn start(call: Call) -> Outcome {
     if !mistakes.0.is_empty() {
         return Err(Failure::bad("InvalidProperties", mistakes.0.join("; ")).details(&mistakes.0));
     }
-    if let Some(hub) = hubs.iter().find(|hub| !may_fail_over(&call, hub)) {
-        return Err(Failure::new(
-            StatusCode::FORBIDDEN,
-            "AuthorizationFailed",
-            format!(
-                "The client '{}' with object id '{}' does not have authorization to perform action '{FAIL_OVER}' over scope '{}' or the scope is invalid.",
-                call.caller.name,
-                call.caller.object_id,
-                path(hub)
-            ),
-        ));
+    for hub in &hubs {
+        call.require(FAIL_OVER, &path(hub))?;
     }
     let command = Command::Plan(PlanCommand::Start {
         id: call.operation_id("plan", true)?,
@@ -73,10 +64,6 @@ pub async fn start(call: Call) -> Outcome {
 
 fn path(hub: &Hub) -> String {
     hub_path(&hub.subscription, &hub.resource_group, hub.name.as_str())
-}
-
-fn may_fail_over(call: &Call, hub: &Hub) -> bool {
-    call.state.may(call.caller.asker(), FAIL_OVER, &path(hub))
 }
 
 fn hubs<'a>(

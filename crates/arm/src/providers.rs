@@ -1,4 +1,4 @@
-//! The two resource providers of a deployment, and what can be done with them.
+//! The resource providers of a deployment, and what can be done with them.
 
 use crate::answer::{self, Outcome};
 use crate::call::Call;
@@ -10,7 +10,13 @@ use serde_json::{Value, json};
 const DEVICES_VERSIONS: [&str; 3] = ["2023-06-30", "2023-06-30-preview", "2021-07-02"];
 const RESOURCES_VERSIONS: [&str; 3] = ["2025-04-01", "2024-11-01", "2021-04-01"];
 
-const NAMESPACES: [&str; 2] = ["Microsoft.Devices", "Microsoft.Resources"];
+const AUTHORIZATION_VERSIONS: [&str; 3] = ["2022-04-01", "2022-05-01-preview", "2020-05-01"];
+
+const NAMESPACES: [&str; 3] = [
+    "Microsoft.Authorization",
+    "Microsoft.Devices",
+    "Microsoft.Resources",
+];
 
 pub fn list(call: &Call) -> Outcome {
     let subscription = call.subscription()?.id.clone();
@@ -63,6 +69,12 @@ fn provider(call: &Call, subscription: &str, namespace: &str) -> Value {
             kind("usages", &DEVICES_VERSIONS),
             kind("operations", &DEVICES_VERSIONS),
             kind("locations/operationResults", &DEVICES_VERSIONS),
+        ],
+        "Microsoft.Authorization" => vec![
+            kind("locks", &AUTHORIZATION_VERSIONS),
+            kind("permissions", &AUTHORIZATION_VERSIONS),
+            kind("roleAssignments", &AUTHORIZATION_VERSIONS),
+            kind("roleDefinitions", &AUTHORIZATION_VERSIONS),
         ],
         _ => vec![
             kind("subscriptions", &RESOURCES_VERSIONS),

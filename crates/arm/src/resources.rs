@@ -4,6 +4,7 @@ use crate::answer::{self, Outcome};
 use crate::call::Call;
 use crate::failure::{Failure, shown};
 use crate::hub_body;
+use crate::hubs;
 use control::Hub;
 use serde_json::json;
 
@@ -32,7 +33,9 @@ fn list<'a>(call: &Call, hubs: impl Iterator<Item = &'a Hub>) -> Outcome {
             "tags": hub.tags,
         })
     };
-    answer::list(hubs.filter(|hub| filter.passes(hub)).map(item).collect())
+    let reach = call.reach(hubs::READ);
+    let seen = hubs.filter(|hub| filter.passes(hub) && reach.covers(&hub.path()));
+    answer::list(seen.map(item).collect())
 }
 
 /// Conditions `FIELD eq 'VALUE'`, joined by `and`.

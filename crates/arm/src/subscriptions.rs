@@ -5,10 +5,16 @@ use crate::call::Call;
 use control::model::Subscription;
 use serde_json::{Value, json};
 
-/// Every subscription of the deployment.
+const READ: &str = "Microsoft.Resources/subscriptions/read";
+
+/// Every subscription in which the caller may read something.
 pub fn list(call: &Call) -> Outcome {
     let all = call.state.subscriptions.values();
-    let items: Vec<Value> = all.map(|one| body(call, one)).collect();
+    let reach = call.reach(READ);
+    let items: Vec<Value> = all
+        .filter(|one| reach.touches(&format!("/subscriptions/{}", one.id)))
+        .map(|one| body(call, one))
+        .collect();
     answer::ok(&json!({ "value": items, "count": { "type": "Total", "value": items.len() } }))
 }
 

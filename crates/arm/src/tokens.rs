@@ -1,46 +1,68 @@
-//! The tokens of the management API: who gets one, and whether one that comes is good.
+//! Access tokens of the management API: signed with RS256 by keys that the control plane keeps (docs/formats/tokens.md).
 //!
-//! A token is a JWT signed with ES256 by the deployment's own key. Nothing here reads a clock: the time is passed in.
+//! Nothing here but [`new_key`] reads a clock: the time is passed in.
 
 mod attempts;
 mod claims;
-mod key_file;
+mod keys;
 
 pub(crate) use claims::issuer;
-pub use claims::{Claims, TokenError};
+pub use claims::{Claims, TokenError, UserClaims};
+pub(crate) use keys::key_set;
+pub use keys::{key_is_due, new_key};
 
+use crate::passwords::Gate;
+use crate::signin::Forms;
 use attempts::Attempts;
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use control::model::Principal;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use control::State;
+use control::directory::{Application, SigningKey, User};
+use parking_lot::Mutex;
 use ring::digest;
 use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    UnparsedPublicKey,
-};
+use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
+use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use types::{UnixMillis, limits};
 
-/// Signs tokens, checks them, and counts wrong secrets.
+/// Signs tokens with the control plane's keys, checks them, and counts wrong secrets.
 pub struct TokenAuthority {
-    key: EcdsaKeyPair,
-    /// Names the key: the start of the SHA-256 of its public half.
-    kid: String,
     random: SystemRandom,
+    /// The key that signed last, ready for use.
+    ready: Mutex<Option<(String, Arc<RsaKeyPair>)>>,
     attempts: Mutex<Attempts>,
+    /// Client assertions that were used.
+    pub(crate) assertions: crate::assertion::Used,
+    /// Where passwords are hashed.
+    pub(crate) passwords: Gate,
+    /// Seals the state of sign-ins in a browser.
+    pub(crate) forms: Forms,
 }
 
-/// What a token is made for.
+/// What an access token is made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant<'a> {
     /// Host and port under which the asker reached this deployment.
     pub authority: &'a str,
     pub audience: &'a str,
     pub tenant: &'a str,
-    pub principal: &'a Principal,
+    pub subject: Subject<'a>,
+}
+
+/// Whom a token stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    Application(&'a Application),
+    User {
+        user: &'a User,
+        /// The program they signed in with.
+        client_id: &'a str,
+        session: &'a str,
+        groups: &'a [String],
+    },
 }
 
 /// What a token must be good for.
@@ -56,116 +78,194 @@ pub struct Expected<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretError {
     Wrong,
+    /// It was the right one until its expiry.
+    Expired,
     /// Too many wrong ones within a minute; even the right one has to wait.
     TooManyAttempts,
 }
 
 impl TokenAuthority {
-    /// Loads the signing key, or makes one on first start (docs/formats/tokens.md).
-    ///
-    /// # Errors
-    /// With a sentence for the operator: unreadable, damaged, or readable by others than its owner.
-    pub fn load_or_make(path: &Path) -> Result<Arc<Self>, String> {
-        let random = SystemRandom::new();
-        let pkcs8 = key_file::load_or_make(path, &random)?;
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &random)
-            .map_err(|why| format!("{}: not a P-256 key: {why}", path.display()))?;
-        let print = digest::digest(&digest::SHA256, key.public_key().as_ref());
-        Ok(Arc::new(TokenAuthority {
-            kid: hex(&print.as_ref()[..16]),
-            key,
-            random,
+    pub fn new() -> Arc<Self> {
+        Arc::new(TokenAuthority {
+            random: SystemRandom::new(),
+            ready: Mutex::default(),
             attempts: Mutex::default(),
-        }))
+            assertions: Default::default(),
+            passwords: Gate::default(),
+            forms: Forms::new(),
+        })
     }
 
-    /// Makes a token that is good for an hour from `now`.
+    /// Makes an access token that is good for an hour from `now`.
     ///
     /// # Errors
-    /// When the system gives no randomness to sign with.
-    pub fn issue(&self, grant: &Grant<'_>, now: UnixMillis) -> Result<String, String> {
-        let header = json!({ "typ": "JWT", "alg": "ES256", "kid": self.kid });
-        let claims = Claims::new(grant, now);
-        let claims = serde_json::to_vec(&claims).map_err(|error| error.to_string())?;
+    /// When there is no key yet, or the system gives no randomness to sign with.
+    pub fn issue(
+        &self,
+        state: &State,
+        grant: &Grant<'_>,
+        now: UnixMillis,
+    ) -> Result<String, String> {
+        self.sign(state, &Claims::new(grant, now), now)
+    }
+
+    /// A JWT of these claims.
+    ///
+    /// # Errors
+    /// As [`TokenAuthority::issue`].
+    pub(crate) fn sign(
+        &self,
+        state: &State,
+        claims: &impl Serialize,
+        now: UnixMillis,
+    ) -> Result<String, String> {
+        let key = keys::signing_key(state, now).ok_or("this deployment has no signing key yet")?;
+        let pair = self.ready(key)?;
+        let header = json!({ "typ": "JWT", "alg": "RS256", "kid": key.kid });
+        let claims = serde_json::to_vec(claims).map_err(|error| error.to_string())?;
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(claims));
-        let signature = self
-            .key
-            .sign(&self.random, token.as_bytes())
-            .map_err(|_| "the system gives no randomness".to_owned())?;
+        let mut signature = vec![0; pair.public().modulus_len()];
+        pair.sign(
+            &RSA_PKCS1_SHA256,
+            &self.random,
+            token.as_bytes(),
+            &mut signature,
+        )
+        .map_err(|_| "the system gives no randomness".to_owned())?;
         token.push('.');
-        token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
+        token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(token)
     }
 
-    /// Checks a token: form, algorithm, key, signature, times, issuer, tenant, audience.
+    /// Reading a key takes longer than signing with it.
+    fn ready(&self, key: &SigningKey) -> Result<Arc<RsaKeyPair>, String> {
+        let mut ready = self.ready.lock();
+        if let Some((_, pair)) = ready.as_ref().filter(|(kid, _)| *kid == key.kid) {
+            return Ok(pair.clone());
+        }
+        let unusable = |why: String| format!("the signing key {} cannot be used: {why}", key.kid);
+        let pkcs8 = STANDARD
+            .decode(&key.pkcs8.0)
+            .map_err(|error| unusable(error.to_string()))?;
+        let pair = RsaKeyPair::from_pkcs8(&pkcs8).map_err(|error| unusable(error.to_string()))?;
+        let pair = Arc::new(pair);
+        *ready = Some((key.kid.clone(), pair.clone()));
+        Ok(pair)
+    }
+
+    /// Checks a token: form, algorithm, key, signature, times, issuer, tenant, audience. Whether the one it stands for is still
+    /// there is for [`crate::identify`] to say.
     ///
     /// # Errors
     /// The first thing that is wrong, in that order.
     pub fn verify(
         &self,
+        state: &State,
         token: &str,
         expected: &Expected<'_>,
         now: UnixMillis,
     ) -> Result<Claims, TokenError> {
-        if token.len() > limits::MANAGEMENT_TOKEN_BYTES_MAX {
-            return Err(TokenError::Malformed);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let header: Value = part(header)?;
-        // The algorithm is ours, never the token's choice.
-        if header["alg"] != "ES256" {
-            return Err(TokenError::Algorithm);
-        }
-        if header["kid"] != self.kid.as_str() {
-            return Err(TokenError::Signature);
-        }
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| TokenError::Malformed)?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key())
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| TokenError::Signature)?;
-        let claims: Claims = part(payload)?;
+        let claims: Claims = verified(state, token)?;
         claims.check(expected, now)?;
         Ok(claims)
     }
 
-    /// Compares a secret with a principal's salted hash, in constant time, and counts the wrong ones.
+    /// The claims of a token of ours, however old it is.
+    pub(crate) fn hinted(&self, state: &State, token: &str) -> Option<Value> {
+        verified(state, token).ok()
+    }
+
+    /// Compares a secret with those of an application, in constant time, and counts the wrong ones.
     ///
     /// # Errors
     /// [`SecretError::TooManyAttempts`] after ten wrong ones within a minute, also for the right one.
     pub fn check_secret(
         &self,
-        principal: &Principal,
+        application: &Application,
         secret: &str,
         now: UnixMillis,
     ) -> Result<(), SecretError> {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempts.exhausted(&principal.client_id, now) {
+        let mut attempts = self.attempts.lock();
+        if attempts.exhausted(&application.client_id, now) {
             return Err(SecretError::TooManyAttempts);
         }
-        let salted = format!("{}{secret}", principal.salt);
-        let found = hex(digest::digest(&digest::SHA256, salted.as_bytes()).as_ref());
-        if same(found.as_bytes(), principal.secret_sha256.as_bytes()) {
-            return Ok(());
+        let mut outcome = Err(SecretError::Wrong);
+        for known in &application.secrets {
+            let salted = format!("{}{secret}", known.salt);
+            let found = hex(digest::digest(&digest::SHA256, salted.as_bytes()).as_ref());
+            if same(found.as_bytes(), known.sha256.0.as_bytes()) {
+                match known.expires {
+                    Some(at) if now >= at => {
+                        if outcome.is_err() {
+                            outcome = Err(SecretError::Expired);
+                        }
+                    }
+                    _ => outcome = Ok(()),
+                }
+            }
         }
-        attempts.note(&principal.client_id, now);
-        Err(SecretError::Wrong)
+        if outcome == Err(SecretError::Wrong) {
+            attempts.note(&application.client_id, now);
+        }
+        outcome
     }
+}
 
-    /// The public half of the key as a JSON web key set.
-    pub fn key_set(&self) -> Value {
-        // Uncompressed point: 4, x, y.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(point.len() / 2);
-        json!({ "keys": [{
-            "kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "kid": self.kid,
-            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
-        }] })
+/// As [`TokenAuthority::verify`], for who stands behind other audiences than the management API's.
+///
+/// # Errors
+/// As there.
+pub(crate) fn verify_for(
+    state: &State,
+    token: &str,
+    is_own: impl Fn(&str) -> bool,
+    now: UnixMillis,
+) -> Result<Claims, TokenError> {
+    let claims: Claims = verified(state, token)?;
+    claims.check_origin(&state.deployment.tenant, now)?;
+    match is_own(&claims.aud) {
+        true => Ok(claims),
+        false => Err(TokenError::Audience),
     }
+}
+
+/// The claims of a JWT that one of the control plane's keys signed.
+fn verified<T: for<'a> serde::Deserialize<'a>>(
+    state: &State,
+    token: &str,
+) -> Result<T, TokenError> {
+    if token.len() > limits::MANAGEMENT_TOKEN_BYTES_MAX {
+        return Err(TokenError::Malformed);
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+    let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+    let header: Value = part(header)?;
+    // The algorithm is ours, never the token's choice.
+    if header["alg"] != "RS256" {
+        return Err(TokenError::Algorithm);
+    }
+    let mut keys = state.directory.keys.iter();
+    let key = keys
+        .find(|key| header["kid"] == key.kid.as_str())
+        .ok_or(TokenError::Signature)?;
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| TokenError::Malformed)?;
+    let number = |text: &str| {
+        URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| TokenError::Signature)
+    };
+    let public = PublicKeyComponents {
+        n: number(&key.n)?,
+        e: number(&key.e)?,
+    };
+    public
+        .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
+        .map_err(|_| TokenError::Signature)?;
+    part(payload)
 }
 
 /// The well-known audiences of clients that are left at their defaults.
@@ -216,11 +316,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Compares without telling by its duration where the difference is.
-fn same(one: &[u8], two: &[u8]) -> bool {
+pub(crate) fn same(one: &[u8], two: &[u8]) -> bool {
     let differ = one.iter().zip(two).fold(0, |sum, (a, b)| sum | (a ^ b));
     one.len() == two.len() && std::hint::black_box(differ) == 0
 }
 
 #[cfg(test)]
 #[path = "tokens/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 
 use crate::command::{Entry, LogId, SnapshotMeta, StorageError, StoredMembership, Vote};
 use crate::error::ConsensusError;
+use crate::seal::{self, Kind, StorageKey};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use openraft::{AnyError, StorageIOError};
 use serde::Serialize;
@@ -23,6 +24,7 @@ const KEY_VOTE: &str = "vote";
 const KEY_COMMITTED: &str = "committed";
 const KEY_PURGED: &str = "purged";
 const KEY_CAUGHT_UP: &str = "caught_up";
+const KEY_SEAL: &str = "seal";
 const KEY_SNAPSHOT_META: &str = "meta";
 const KEY_SNAPSHOT_DATA: &str = "data";
 
@@ -36,6 +38,8 @@ struct Inner {
     log: Keyspace,
     meta: Keyspace,
     snapshot: Keyspace,
+    /// Seals entries and snapshots.
+    key: Option<StorageKey>,
     _closed: oneshot::Sender<()>,
 }
 
@@ -66,7 +70,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 impl Disk {
     /// Opens or makes the folder and checks that the log has no hole. The receiver ends when the folder is closed.
-    pub fn open(folder: &Path) -> Result<(Disk, oneshot::Receiver<()>), ConsensusError> {
+    pub fn open(
+        folder: &Path,
+        key: Option<StorageKey>,
+    ) -> Result<(Disk, oneshot::Receiver<()>), ConsensusError> {
         std::fs::create_dir_all(folder).map_err(storage)?;
         let database = Database::builder(folder)
             .cache_size(CACHE_BYTES)
@@ -87,9 +94,11 @@ impl Disk {
             log,
             meta,
             snapshot,
+            key,
             _closed: closing,
         }));
         disk.check_format()?;
+        disk.check_key()?;
         disk.check_log()?;
         Ok((disk, closed))
     }
@@ -105,6 +114,42 @@ impl Disk {
             )),
             None => self.commit(|batch| batch.insert(&self.0.meta, KEY_FORMAT, FORMAT)),
         }
+    }
+
+    /// Once a key was given, only that key will do: the first start with one leaves a mark that opens with no other.
+    fn check_key(&self) -> Result<(), ConsensusError> {
+        let key = self.0.key.as_ref();
+        let mark = self.0.meta.get(KEY_SEAL).map_err(storage)?;
+        match (mark, key) {
+            (None, None) => Ok(()),
+            (Some(_), None) => Err(ConsensusError::Key(
+                "it is sealed, and no storage key was given".into(),
+            )),
+            (Some(mark), Some(_)) => match seal::open(key, Kind::Check, &mark) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(ConsensusError::Key(
+                    "it is sealed with another storage key than the one given".into(),
+                )),
+            },
+            (None, Some(key)) => {
+                let mark = key.seal(Kind::Check, b"castling")?;
+                self.commit(|batch| batch.insert(&self.0.meta, KEY_SEAL, mark))
+            }
+        }
+    }
+
+    fn entry(&self, guard: fjall::Guard) -> Result<Entry, ConsensusError> {
+        let (index, bytes) = guard.into_inner().map_err(storage)?;
+        let kind = Kind::Entry(read_index(&index)?);
+        let bytes = seal::open(self.0.key.as_ref(), kind, &bytes)?;
+        from_json("log entry", &bytes)
+    }
+
+    /// An entry as it is stored: its key, and its sealed bytes.
+    fn stored(&self, entry: &Entry) -> Result<([u8; 8], Vec<u8>), ConsensusError> {
+        let index = entry.log_id.index;
+        let bytes = seal::seal(self.0.key.as_ref(), Kind::Entry(index), to_json(entry))?;
+        Ok((index.to_be_bytes(), bytes))
     }
 
     /// The engine cuts off a damaged journal without a word, so the log is walked once: it must go without a hole from what
@@ -205,8 +250,7 @@ impl Disk {
 
     pub fn last_entry(&self) -> Result<Option<Entry>, ConsensusError> {
         let last = self.0.log.last_key_value();
-        last.map(|guard| from_json("log entry", &guard.value().map_err(storage)?))
-            .transpose()
+        last.map(|guard| self.entry(guard)).transpose()
     }
 
     pub fn last_log_id(&self) -> Result<Option<LogId>, ConsensusError> {
@@ -221,18 +265,18 @@ impl Disk {
         self.0
             .log
             .range((key(range.start_bound()), key(range.end_bound())))
-            .map(|guard| from_json("log entry", &guard.value().map_err(storage)?))
+            .map(|guard| self.entry(guard))
             .collect()
     }
 
     pub fn append(&self, entries: Vec<Entry>) -> Result<(), ConsensusError> {
+        let stored: Vec<_> = entries
+            .iter()
+            .map(|entry| self.stored(entry))
+            .collect::<Result<_, _>>()?;
         self.commit(|batch| {
-            for entry in &entries {
-                batch.insert(
-                    &self.0.log,
-                    entry.log_id.index.to_be_bytes(),
-                    to_json(entry),
-                );
+            for (index, bytes) in stored {
+                batch.insert(&self.0.log, index, bytes);
             }
         })
     }
@@ -275,12 +319,13 @@ impl Disk {
             data.ok_or_else(|| ConsensusError::Corrupt("the snapshot's data is missing".into()))?;
         Ok(Some(StoredSnapshot {
             meta: from_json("snapshot", &meta)?,
-            data: data.to_vec(),
+            data: seal::open(self.0.key.as_ref(), Kind::Snapshot, &data)?,
         }))
     }
 
     pub fn save_snapshot(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), ConsensusError> {
         let meta = to_json(meta);
+        let data = seal::seal(self.0.key.as_ref(), Kind::Snapshot, data.to_vec())?;
         self.commit(|batch| {
             batch.insert(&self.0.snapshot, KEY_SNAPSHOT_META, meta);
             batch.insert(&self.0.snapshot, KEY_SNAPSHOT_DATA, data);
@@ -289,12 +334,9 @@ impl Disk {
 
     /// Replaces who votes by what `entry` (a membership) says: for a cluster that lost its majority for good.
     pub fn rewrite(&self, entry: &Entry, vote: &Vote) -> Result<(), ConsensusError> {
+        let (index, bytes) = self.stored(entry)?;
         self.commit(|batch| {
-            batch.insert(
-                &self.0.log,
-                entry.log_id.index.to_be_bytes(),
-                to_json(entry),
-            );
+            batch.insert(&self.0.log, index, bytes);
             batch.insert(&self.0.meta, KEY_VOTE, to_json(vote));
             batch.insert(&self.0.meta, KEY_CAUGHT_UP, to_json(&true));
         })
@@ -348,7 +390,83 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Result<Disk, ConsensusError> {
-        Disk::open(folder).map(|(disk, _)| disk)
+        Disk::open(folder, None).map(|(disk, _)| disk)
+    }
+
+    fn open_with(folder: &Path, key: [u8; 32]) -> Result<Disk, ConsensusError> {
+        Disk::open(folder, Some(StorageKey::new(&key))).map(|(disk, _)| disk)
+    }
+
+    fn command(index: u64, text: &str) -> Entry {
+        Entry {
+            log_id: id(index),
+            payload: EntryPayload::Normal(crate::command::Command(text.to_owned().into())),
+        }
+    }
+
+    /// Whether the bytes stand in any file under a folder.
+    fn on_disk(folder: &Path, bytes: &[u8]) -> bool {
+        std::fs::read_dir(folder).unwrap().any(|found| {
+            let path = found.unwrap().path();
+            match path.is_dir() {
+                true => on_disk(&path, bytes),
+                false => std::fs::read(&path)
+                    .unwrap()
+                    .windows(bytes.len())
+                    .any(|part| part == bytes),
+            }
+        })
+    }
+
+    #[test]
+    fn no_key_of_a_hub_stands_in_a_sealed_folder() {
+        let hub_key = "c2VjcmV0LWh1Yi1rZXktb2YtYS1odWI=";
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hub_key);
+        let check = |key: Option<StorageKey>, expected: bool| {
+            let folder = tempfile::tempdir().unwrap();
+            let (disk, _) = Disk::open(folder.path(), key.clone()).unwrap();
+            disk.append(vec![command(0, hub_key)]).unwrap();
+            let meta = SnapshotMeta::default();
+            disk.save_snapshot(&meta, hub_key.as_bytes()).unwrap();
+            assert_eq!(disk.entries(..).unwrap(), [command(0, hub_key)]);
+            drop(disk);
+            let found =
+                [hub_key, encoded.as_str()].map(|text| on_disk(folder.path(), text.as_bytes()));
+            assert_eq!(found, [expected; 2]);
+            let (disk, _) = Disk::open(folder.path(), key).unwrap();
+            assert_eq!(disk.entries(..).unwrap(), [command(0, hub_key)]);
+            assert_eq!(disk.snapshot().unwrap().unwrap().data, hub_key.as_bytes());
+        };
+        check(None, true);
+        check(Some(StorageKey::new(&[1; 32])), false);
+    }
+
+    #[test]
+    fn another_key_or_none_is_refused_and_nothing_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = open_with(folder.path(), [1; 32]).unwrap();
+        disk.append(entries(0..3)).unwrap();
+        drop(disk);
+        for refused in [open_with(folder.path(), [2; 32]), open(folder.path())] {
+            let error = refused.err().unwrap();
+            assert!(matches!(error, ConsensusError::Key(_)), "{error}");
+        }
+        let disk = open_with(folder.path(), [1; 32]).unwrap();
+        assert_eq!(disk.entries(..).unwrap(), entries(0..3));
+    }
+
+    #[test]
+    fn a_folder_from_before_sealing_is_read_and_sealed_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = open(folder.path()).unwrap();
+        disk.append(entries(0..3)).unwrap();
+        drop(disk);
+        let disk = open_with(folder.path(), [1; 32]).unwrap();
+        disk.append(vec![command(3, "new")]).unwrap();
+        assert_eq!(disk.entries(..3).unwrap(), entries(0..3));
+        assert_eq!(disk.last_entry().unwrap(), Some(command(3, "new")));
+        drop(disk);
+        assert!(open(folder.path()).is_err());
     }
 
     #[test]

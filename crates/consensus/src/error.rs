@@ -14,6 +14,8 @@ pub enum ConsensusError {
     Corrupt(String),
     /// The folder was written by a version this code does not know.
     Format { found: String },
+    /// The folder is sealed with another storage key than the one given, or with one while none was given. Nothing was changed.
+    Key(String),
     /// The machine refused its own snapshot.
     Machine(String),
     /// The library stopped or refused.
@@ -29,6 +31,10 @@ impl fmt::Display for ConsensusError {
             ConsensusError::Format { found } => {
                 write!(f, "consensus data has the unknown format {found}")
             }
+            ConsensusError::Key(why) => write!(
+                f,
+                "the control plane's folder cannot be read: {why} (pki/storage.key or CASTLING_STORAGE_KEY)"
+            ),
             ConsensusError::Machine(why) => {
                 write!(f, "restoring the control plane from its snapshot: {why}")
             }

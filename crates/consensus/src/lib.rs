@@ -19,6 +19,7 @@ mod message;
 mod network;
 mod node;
 mod rebuild;
+mod seal;
 mod settings;
 mod standing;
 mod status;
@@ -26,6 +27,7 @@ mod status;
 pub use error::{ConsensusError, WriteError};
 pub use node::{Consensus, Written};
 pub use rebuild::rebuild_from_survivor;
+pub use seal::{STORAGE_KEY_BYTES, StorageKey};
 pub use settings::{Settings, Times};
 pub use status::Status;
 

@@ -98,7 +98,7 @@ mod tests {
         async fn build(&self) -> Result<(tempfile::TempDir, LogStore, MachineStore), StorageError> {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             let path = folder.path().to_owned();
-            let (disk, _) = blocking(move || Disk::open(&path)).await?;
+            let (disk, _) = blocking(move || Disk::open(&path, None)).await?;
             let machine = MachineStore::load(disk.clone(), Box::<Journal>::default())
                 .map_err(crate::disk::fatal)?;
             Ok((folder, LogStore(disk), machine))

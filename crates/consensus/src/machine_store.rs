@@ -211,7 +211,7 @@ pub(crate) mod tests {
     #[test]
     fn an_older_snapshot_never_replaces_a_newer() {
         let folder = tempfile::tempdir().unwrap();
-        let (disk, _) = Disk::open(folder.path()).unwrap();
+        let (disk, _) = Disk::open(folder.path(), None).unwrap();
         let store = MachineStore::load(disk.clone(), Box::<Journal>::default()).unwrap();
         store.save(&stored(5, b"new")).unwrap();
         store.save(&stored(4, b"old")).unwrap();
@@ -221,7 +221,7 @@ pub(crate) mod tests {
     #[test]
     fn a_snapshot_the_machine_refuses_is_neither_kept_nor_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let (disk, _) = Disk::open(folder.path()).unwrap();
+        let (disk, _) = Disk::open(folder.path(), None).unwrap();
         let store = MachineStore::load(disk.clone(), Box::<Journal>::default()).unwrap();
         assert!(matches!(
             store.install(&stored(5, b"bad")),

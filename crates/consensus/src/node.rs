@@ -7,6 +7,7 @@ use crate::log_store::LogStore;
 use crate::machine_store::{MachineStore, State};
 use crate::message::{self, Request, Response};
 use crate::network::Network;
+use crate::seal::StorageKey;
 use crate::settings::Settings;
 use crate::standing::{Shown, Standing};
 use crate::status::Status;
@@ -75,8 +76,8 @@ impl Consensus {
         machine: Box<dyn Machine>,
     ) -> Result<Consensus, ConsensusError> {
         settings.check()?;
-        let folder = settings.folder.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&folder, machine)).await;
+        let (folder, key) = (settings.folder.clone(), settings.storage_key.clone());
+        let loaded = tokio::task::spawn_blocking(move || load(&folder, key, machine)).await;
         let (disk, closed, store, standing, last) =
             loaded.map_err(|e| ConsensusError::Storage(e.to_string()))??;
         let config = Arc::new(settings.config(standing.may_campaign(last))?);
@@ -301,8 +302,12 @@ type Loaded = (
     Option<u64>,
 );
 
-fn load(folder: &std::path::Path, machine: Box<dyn Machine>) -> Result<Loaded, ConsensusError> {
-    let (disk, closed) = Disk::open(folder)?;
+fn load(
+    folder: &std::path::Path,
+    key: Option<StorageKey>,
+    machine: Box<dyn Machine>,
+) -> Result<Loaded, ConsensusError> {
+    let (disk, closed) = Disk::open(folder, key)?;
     let store = MachineStore::load(disk.clone(), machine)?;
     let standing = Standing::load(&disk)?;
     let last = disk.last_log_id()?.map(|id| id.index);

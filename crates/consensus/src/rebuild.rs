@@ -19,7 +19,7 @@ const TERM_STEP: u64 = 1_000;
 /// # Errors
 /// [`ConsensusError`] when the folder cannot be opened or holds no cluster this member votes in; nothing was changed.
 pub fn rebuild_from_survivor(settings: &Settings) -> Result<u64, ConsensusError> {
-    let (disk, _) = Disk::open(&settings.folder)?;
+    let (disk, _) = Disk::open(&settings.folder, settings.storage_key.clone())?;
     let no_voter = || {
         ConsensusError::Settings(format!(
             "the folder holds no cluster in which node {} votes",

@@ -2,6 +2,7 @@
 
 use crate::NodeId;
 use crate::error::ConsensusError;
+use crate::seal::StorageKey;
 use crate::standing::YOUNG_LOG_INDEX_MAX;
 use openraft::{Config, SnapshotPolicy};
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ pub struct Settings {
     /// While it leads, this member gives initial voters that follow without a vote theirs back once they have caught up. For
     /// members that never change their voters otherwise.
     pub restore_votes: bool,
+    /// Seals what is stored; without one it is stored as it is.
+    pub storage_key: Option<StorageKey>,
 }
 
 impl Settings {
@@ -126,6 +129,7 @@ impl Settings {
             election_ms: times.range(position),
             snapshot_every: 500,
             restore_votes: false,
+            storage_key: None,
         }
     }
 

@@ -1,121 +1,28 @@
 //! The activity log: one entry for each accepted or refused request of an operator, and for each end of an operation.
 //!
-//! Entries carry names and codes only; keys and secrets never come here.
+//! Entries carry names and codes only; keys and secrets never come here. Each carries the hash of the one before it, so that
+//! none can be changed, left out or put in without being found (docs/formats/activity.md).
+
+mod chain;
+pub mod lines;
+mod subjects;
+mod works;
+
+pub use chain::{entry_hash, verify, verify_after};
+pub(crate) use subjects::{Subject, subject};
 
 use crate::apply::Call;
-use crate::command::{Answer, Command, Noted};
+use crate::command::{Answer, Command, Origin, Request};
+use crate::directory;
 use crate::model::{Activity, State};
-use crate::naming::{clip, group_path, hub_path};
-use std::borrow::Cow;
-use types::{HubId, limits};
+use crate::naming::clip;
+use subjects::When;
+use types::limits;
 
-/// What a command does to what, in the management API's words. `None`: not an operator's request.
-pub(crate) struct Subject {
-    action: Cow<'static, str>,
-    resource: String,
-    /// Written only when something changed: the system repeats it by itself.
-    only_changes: bool,
-}
-
-const HUB: &str = "Microsoft.Devices/IotHubs";
-
-pub(crate) fn subject(state: &State, command: &Command) -> Option<Subject> {
-    let (action, resource) = match command {
-        Command::Deploy { .. } => ("Castling/deployment/write", "/".to_owned()),
-        Command::Recovered { node, term } => (
-            "Castling/deployment/recover/action",
-            format!("/nodes/{node}/terms/{term}"),
-        ),
-        Command::PutGroup {
-            subscription, name, ..
-        } => (
-            "Microsoft.Resources/subscriptions/resourceGroups/write",
-            group_path(subscription, name),
-        ),
-        Command::DeleteGroup {
-            subscription, name, ..
-        } => (
-            "Microsoft.Resources/subscriptions/resourceGroups/delete",
-            group_path(subscription, name),
-        ),
-        Command::PutHub { spec, .. } => (
-            "Microsoft.Devices/IotHubs/write",
-            hub_path(&spec.subscription, &spec.group, spec.name.as_str()),
-        ),
-        Command::DeleteHub {
-            subscription,
-            group,
-            name,
-            ..
-        } => (
-            "Microsoft.Devices/IotHubs/delete",
-            hub_path(subscription, group, name),
-        ),
-        Command::PutConsumerGroup { hub, name } => (
-            "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/write",
-            consumer_group_path(state, *hub, name),
-        ),
-        Command::DeleteConsumerGroup { hub, name } => (
-            "Microsoft.Devices/IotHubs/eventHubEndpoints/consumerGroups/delete",
-            consumer_group_path(state, *hub, name),
-        ),
-        Command::StartFailover { hub, .. } => (
-            "Microsoft.Devices/IotHubs/failover/action",
-            path(state, *hub),
-        ),
-        Command::StartForcedFailover { hub, .. } => (
-            "Microsoft.Devices/IotHubs/failover/forced/action",
-            path(state, *hub),
-        ),
-        Command::Returned { hub, .. } => ("Castling/region/returned", path(state, *hub)),
-        Command::StartDrill { hub, .. } => ("Castling/drill/start", path(state, *hub)),
-        Command::EndDrill { drill, .. } => ("Castling/drill/end", drill_path(state, drill)),
-        Command::Note { hub, what, id } => (
-            match what {
-                Noted::SalvageReplay => "Castling/salvage/replay/action",
-                Noted::SalvageDiscard => "Castling/salvage/delete",
-            },
-            format!("{}/salvage/{id}", path(state, *hub)),
-        ),
-        Command::NoteAction {
-            action, resource, ..
-        } => return Some(Subject::noted(action, resource)),
-        Command::Plan(command) => plan(state, command)?,
-        Command::Directory(_) => ("Castling.Identity/directory/write", "/".to_owned()),
-        Command::Access(_) => ("Microsoft.Authorization/write", "/".to_owned()),
-        Command::CancelFailover { operation } => (
-            "Microsoft.Devices/IotHubs/failover/cancel/action",
-            operation_path(state, operation),
-        ),
-        Command::Finish { operation, .. } => {
-            ("Castling/operation/end", operation_path(state, operation))
-        }
-        Command::StepStarted { .. }
-        | Command::StepEnded { .. }
-        | Command::CommitFailover { .. }
-        | Command::RollBack { .. } => return None,
-    };
-    let only_changes = matches!(
-        command,
-        Command::Finish { .. }
-            | Command::Deploy { .. }
-            | Command::Returned { .. }
-            | Command::EndDrill { .. }
-    );
-    Some(Subject {
-        action: action.into(),
-        resource,
-        only_changes,
-    })
-}
-
-impl Subject {
-    fn noted(action: &str, resource: &str) -> Subject {
-        Subject {
-            action: action.to_owned().into(),
-            resource: resource.to_owned(),
-            only_changes: false,
-        }
+impl State {
+    /// Number of the latest entry of the activity log; 0: none has one.
+    pub fn activity_number(&self) -> u64 {
+        self.activity.last().map_or(0, |entry| entry.number)
     }
 }
 
@@ -123,32 +30,67 @@ impl Subject {
 pub(crate) fn note(
     state: &mut State,
     call: Call<'_>,
+    request: &Request,
     subject: Option<Subject>,
     answer: &Answer,
     revision: u64,
 ) {
     let Some(subject) = subject else { return };
-    if subject.only_changes && state.revision == revision {
+    let changed = state.revision != revision;
+    let refused = matches!(answer, Answer::Refused(_));
+    let wanted = match subject.when {
+        When::Always => true,
+        When::Changed => changed,
+        When::RefusedAndChanged => refused && changed,
+    };
+    if !wanted {
         return;
     }
     let field = |text: &str| clip(text, limits::ACTIVITY_FIELD_CHARS_MAX);
-    state.activity.push(Activity {
+    let mut entry = Activity {
         at: call.at,
         by: field(call.by),
         action: field(&subject.action),
         resource: field(&subject.resource),
-        result: field(&result(answer)),
-        origin: call.origin.clone(),
-        ..Activity::default()
-    });
+        result: field(&result(&request.command, answer)),
+        number: state.activity_number() + 1,
+        origin: bounded(call.origin),
+        hash: String::new(),
+    };
+    let before = state.activity.last().map_or("", |last| &last.hash);
+    entry.hash = entry_hash(before, &entry);
+    state.activity.push(entry);
     let surplus = state
         .activity
         .len()
         .saturating_sub(limits::ACTIVITY_LOG_ENTRIES_MAX);
-    state.activity.drain(..surplus);
+    if let Some(dropped) = state.activity.drain(..surplus).next_back() {
+        state.activity_before = dropped.hash;
+    }
 }
 
-fn result(answer: &Answer) -> String {
+/// What a client says of itself is kept, but not without end.
+fn bounded(origin: &Origin) -> Origin {
+    let field = |text: &str| clip(text, limits::ACTIVITY_FIELD_CHARS_MAX);
+    Origin {
+        object_id: field(&origin.object_id),
+        address: origin.address.as_deref().map(field),
+        correlation: origin.correlation.as_deref().map(field),
+        agent: origin.agent.as_deref().map(field),
+    }
+}
+
+fn result(command: &Command, answer: &Answer) -> String {
+    match (command, answer) {
+        (Command::NoteAction { result, .. }, Answer::Done) => result.clone(),
+        (Command::Directory(command), answer) => {
+            directory::failure_text(command, answer).unwrap_or_else(|| of_answer(answer))
+        }
+        _ => of_answer(answer),
+    }
+}
+
+fn of_answer(answer: &Answer) -> String {
     match answer {
         Answer::Refused(refusal) => format!("refused: {refusal}"),
         Answer::Absent => "accepted: nothing to delete".into(),
@@ -170,63 +112,18 @@ fn result(answer: &Answer) -> String {
         | Answer::Hub { .. }
         | Answer::Epoch(_)
         | Answer::Plan(_)
+        | Answer::Certificate(_)
         | Answer::Directory(_)
-        | Answer::Access(_) => "accepted".into(),
+        | Answer::Access(_)
+        | Answer::Template(_)
+        | Answer::Job(_) => "accepted".into(),
     }
-}
-
-/// Operators' commands only.
-fn plan(state: &State, command: &crate::plans::PlanCommand) -> Option<(&'static str, String)> {
-    use crate::plans::PlanCommand;
-    let at = |subscription: &str, id: &str| {
-        format!("/subscriptions/{subscription}/providers/Castling.Failover/plans/{id}")
-    };
-    match command {
-        PlanCommand::Start {
-            id, subscription, ..
-        } => Some(("Castling.Failover/plans/write", at(subscription, id))),
-        PlanCommand::Cancel { id } => {
-            let subscription = state.plans.get(id).map_or("", |plan| &plan.subscription);
-            Some((
-                "Castling.Failover/plans/cancel/action",
-                at(subscription, id),
-            ))
-        }
-        PlanCommand::Refused { .. } | PlanCommand::End { .. } => None,
-    }
-}
-
-fn path(state: &State, hub: HubId) -> String {
-    state
-        .hub(hub)
-        .map_or_else(|| format!("{HUB}/{hub}"), |hub| hub.path())
-}
-
-fn consumer_group_path(state: &State, hub: HubId, name: &str) -> String {
-    format!(
-        "{}/eventHubEndpoints/events/consumerGroups/{name}",
-        path(state, hub)
-    )
-}
-
-fn drill_path(state: &State, id: &str) -> String {
-    let of = state.drills.get(id).map(|drill| path(state, drill.hub));
-    format!("{}/drills/{id}", of.unwrap_or_else(|| HUB.into()))
-}
-
-fn operation_path(state: &State, id: &str) -> String {
-    let Some(op) = state.operations.get(id) else {
-        return format!("operations/{id}");
-    };
-    let of = match op.hub {
-        Some(hub) => path(state, hub),
-        None => group_path(&op.subscription, &op.target),
-    };
-    format!("{of}/operations/{id}")
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::Command;
+    use crate::activity::{verify, verify_after};
     use crate::testing::*;
     use types::limits;
 
@@ -274,6 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn an_action_that_is_only_noted_keeps_its_result_and_origin() {
+        let mut state = deployed();
+        let mut noted = request(
+            "n",
+            9,
+            Command::NoteAction {
+                action: "Microsoft.Devices/IotHubs/listkeys/action".into(),
+                resource: "/subscriptions/sub-1".into(),
+                result: "refused: AuthorizationFailed".into(),
+            },
+        );
+        noted.origin.address = Some("10.0.0.9".into());
+        noted.origin.agent = Some("a".repeat(5_000));
+        state.apply(&noted);
+        let entry = state.activity.last().unwrap();
+        assert_eq!(entry.result, "refused: AuthorizationFailed");
+        assert_eq!(entry.action, "Microsoft.Devices/IotHubs/listkeys/action");
+        assert_eq!(entry.origin.address.as_deref(), Some("10.0.0.9"));
+        assert!(entry.origin.agent.as_ref().unwrap().len() <= limits::ACTIVITY_FIELD_CHARS_MAX);
+    }
+
+    #[test]
     fn the_log_is_bounded_and_drops_the_oldest() {
         let mut state = deployed();
         for n in 0..limits::ACTIVITY_LOG_ENTRIES_MAX + 5 {
@@ -288,6 +207,10 @@ mod tests {
             state.activity.last().unwrap().at.0,
             1_004 + limits::ACTIVITY_LOG_ENTRIES_MAX as i64
         );
+        let (entries, before) = (&state.activity, &state.activity_before);
+        assert_eq!(verify(entries), Ok(()));
+        assert_eq!(verify_after(before, entries), Ok(()));
+        assert!(verify_after("other", entries).is_err());
     }
 
     #[test]

@@ -22,7 +22,8 @@ impl State {
     /// Applies a request and gives its answer. Deterministic: the same requests in the same order give the same state.
     ///
     /// A request whose id was seen among the recent ones gets the former answer and changes nothing; an empty id names
-    /// nothing and is not remembered. A refusal changes nothing but the activity log.
+    /// nothing and is not remembered. A refusal changes nothing but the activity log, with two exceptions: a failover that needs
+    /// a second person's word is kept as asked for, and a refresh token that was used before ends its session.
     pub fn apply(&mut self, request: &Request) -> Answer {
         if let Some(answer) = self.remembered.find(&request.id) {
             return answer;
@@ -36,10 +37,13 @@ impl State {
         // Described before it is done: afterwards a deleted thing has no path any more.
         let subject = activity::subject(self, &request.command);
         let revision = self.revision;
-        let answer = self
-            .dispatch(call, &request.command)
-            .unwrap_or_else(Answer::Refused);
-        activity::note(self, call, subject, &answer, revision);
+        let answer = match &subject {
+            Some(subject) => subject.not_locked(self),
+            None => Ok(()),
+        }
+        .and_then(|()| self.dispatch(call, &request.command))
+        .unwrap_or_else(Answer::Refused);
+        activity::note(self, call, request, subject, &answer, revision);
         self.remembered.keep(&request.id, &answer);
         answer
     }
@@ -49,7 +53,7 @@ impl State {
             Command::Deploy {
                 deployment,
                 subscriptions,
-            } => self.deploy(deployment, subscriptions),
+            } => self.deploy(call, deployment, subscriptions),
             Command::PutGroup {
                 subscription,
                 name,
@@ -89,8 +93,11 @@ impl State {
                 Ok(Answer::Done)
             }
             Command::Plan(command) => self.plan_command(call, command),
+            Command::Certificate(command) => self.certificate_command(call, command),
             Command::Directory(command) => self.directory_command(call, command),
             Command::Access(command) => self.access_command(call, command),
+            Command::Template(command) => self.template_command(call, command),
+            Command::Job(command) => self.job_command(call, command),
             Command::CancelFailover { operation } => self.cancel_failover(call, operation),
             Command::StepStarted { operation, step } => self.step_started(call, operation, *step),
             Command::StepEnded {

@@ -1,13 +1,16 @@
 //! What may be asked of the control plane, and what it answers.
 
 use crate::access::{AccessAnswer, AccessCommand};
+use crate::certificates::{CertificateCommand, HubCertificate};
 use crate::directory::{DirectoryAnswer, DirectoryCommand};
 use crate::divergence::LostRange;
 use crate::drill::Drill;
+use crate::jobs::{Job, JobCommand};
 use crate::loss::{AcceptedLoss, LossEstimate};
 use crate::model::{Deployment, Hub, Operation, ResourceGroup, StepName, Subscription};
 use crate::plans::{Plan, PlanCommand};
 use crate::refusal::Refusal;
+use crate::templates::{TemplateCommand, TemplateDeployment};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{
@@ -151,8 +154,11 @@ pub enum Command {
         result: String,
     },
     Plan(PlanCommand),
+    Certificate(CertificateCommand),
     Directory(DirectoryCommand),
     Access(AccessCommand),
+    Template(TemplateCommand),
+    Job(JobCommand),
     /// Asks for a roll-back; refused after the point of no return.
     CancelFailover {
         operation: String,
@@ -247,7 +253,10 @@ pub enum Answer {
     Absent,
     Epoch(Epoch),
     Plan(Box<Plan>),
+    Certificate(Box<HubCertificate>),
     Directory(DirectoryAnswer),
     Access(AccessAnswer),
+    Template(Box<TemplateDeployment>),
+    Job(Box<Job>),
     Refused(Refusal),
 }

@@ -1,5 +1,6 @@
 //! What `up` or `init` lays down, and what a later start may change of it.
 
+use crate::apply::Call;
 use crate::command::Answer;
 use crate::model::{Deployment, State, Subscription};
 use crate::naming::key;
@@ -8,9 +9,11 @@ use std::collections::BTreeSet;
 
 impl State {
     /// Lays the deployment down, or updates regions, domain and policy and adds missing principals and subscriptions.
-    /// Tenant, principals and subscriptions that are there stay as they are.
+    /// Tenant, principals and subscriptions that are there stay as they are. New principals become applications, and the
+    /// administrator the first user: Owners of `/`.
     pub(crate) fn deploy(
         &mut self,
+        call: Call<'_>,
         wanted: &Deployment,
         subscriptions: &[Subscription],
     ) -> Result<Answer, Refusal> {
@@ -42,7 +45,8 @@ impl State {
             .iter()
             .filter(|s| self.subscription(&s.id).is_none())
             .collect();
-        if next == self.deployment && missing.is_empty() {
+        let principals = self.first_principals(call, wanted);
+        if next == self.deployment && missing.is_empty() && !principals {
             return Ok(Answer::Done);
         }
         for subscription in missing {
@@ -85,6 +89,15 @@ impl State {
             wanted.principals.iter().any(|p| p.client_id.is_empty()),
             "a principal has no client id",
         );
+        if let Some(administrator) = &wanted.administrator {
+            let whole = !administrator.object_id.is_empty()
+                && !administrator.name.is_empty()
+                && administrator.password.0.starts_with("$argon2id$");
+            wrong(
+                !whole,
+                "the administrator needs an object id, a name and a hash of argon2id",
+            );
+        }
         for hub in self.hubs.values() {
             for region in [Some(&hub.home), hub.partner.as_ref()]
                 .into_iter()

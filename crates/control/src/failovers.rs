@@ -51,8 +51,9 @@ impl State {
             back: *asked.to == hub.home,
             drill: drill.map(str::to_owned),
         };
-        if let Some(drill) = drill {
-            self.record_leg(drill, asked);
+        match drill {
+            Some(drill) => self.record_leg(drill, asked),
+            None => self.approved(call, asked, false)?,
         }
         Ok(self.begin_failover(call, &hub, asked, kind))
     }

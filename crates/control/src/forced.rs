@@ -32,6 +32,7 @@ impl State {
         covered(&accept, shown)?;
         self.fresh_operation(asked.operation)?;
         short_reason(asked.reason)?;
+        self.approved(call, asked, true)?;
         let fenced = stuck
             .as_ref()
             .is_some_and(|op| op.may_have_fenced() && !op.is_committed());

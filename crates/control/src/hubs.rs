@@ -69,6 +69,7 @@ impl State {
             lag_max_ms,
             cloud_to_device,
             policies,
+            stored_properties,
         } = settled;
         let hub = Hub {
             id,
@@ -90,11 +91,12 @@ impl State {
             lag_max_ms,
             cloud_to_device,
             consumer_groups: vec![default_group],
-            stored_properties: spec.stored_properties.clone(),
+            stored_properties,
             etag: self.changed(),
             created: call.at,
             operation: Some(operation.into()),
             divergences: Vec::new(),
+            certificates: Vec::new(),
         };
         let begun = self.begin(
             call,
@@ -154,7 +156,7 @@ impl State {
         hub.cloud_to_device = settled.cloud_to_device;
         hub.policies = settled.policies;
         hub.tags.clone_from(&spec.tags);
-        hub.stored_properties.clone_from(&spec.stored_properties);
+        hub.stored_properties = settled.stored_properties;
         if hub != before {
             hub.etag = self.changed();
             self.hubs.insert(hub.name.key(), hub.clone());

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod activity;
 pub mod apply;
+pub mod certificates;
 pub mod checks;
 pub mod command;
 mod consumer_groups;
@@ -21,8 +22,10 @@ pub mod failover;
 mod failovers;
 mod forced;
 mod groups;
+mod hub_properties;
 mod hubs;
 pub mod iso;
+pub mod jobs;
 mod lookup;
 pub mod loss;
 pub mod model;
@@ -33,8 +36,10 @@ pub mod plans;
 pub mod policy;
 pub mod refusal;
 pub mod report;
+pub mod routing;
 pub mod snapshot;
 mod spec;
+pub mod templates;
 
 #[cfg(test)]
 mod properties;
@@ -42,6 +47,7 @@ mod properties;
 mod testing;
 
 pub use access::{AccessAnswer, AccessCommand};
+pub use certificates::{CertificateCommand, CertificateFacts, HubCertificate};
 pub use command::{Answer, Command, HubSpec, Origin, Request};
 pub use directory::{DirectoryAnswer, DirectoryCommand};
 pub use divergence::{Divergence, LostRange, Position, Return};

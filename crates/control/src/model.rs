@@ -28,9 +28,18 @@ pub struct State {
     #[serde(default)]
     pub drills: BTreeMap<String, Drill>,
     pub activity: Vec<Activity>,
+    /// Hash of the entry before the first that is kept; empty: none was dropped.
+    #[serde(default)]
+    pub activity_before: String,
     /// Failovers of many hubs, by id.
     #[serde(default)]
     pub plans: BTreeMap<String, crate::plans::Plan>,
+    /// Deployments of templates, by [`crate::templates::template_key`].
+    #[serde(default)]
+    pub templates: BTreeMap<String, crate::templates::TemplateDeployment>,
+    /// Imports and exports of devices, by id.
+    #[serde(default)]
+    pub jobs: BTreeMap<String, crate::jobs::Job>,
     /// Who may sign in.
     #[serde(default)]
     pub directory: crate::directory::Directory,
@@ -59,7 +68,10 @@ impl Default for State {
             operations: BTreeMap::new(),
             drills: BTreeMap::new(),
             activity: Vec::new(),
+            activity_before: String::new(),
             plans: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             directory: crate::directory::Directory::default(),
             access: crate::access::Access::default(),
             next_hub: 0,
@@ -211,6 +223,9 @@ pub struct Hub {
     /// Where the histories of its regions parted in forced failovers, the latest last.
     #[serde(default)]
     pub divergences: Vec<Divergence>,
+    /// Authorities whose devices it may trust.
+    #[serde(default)]
+    pub certificates: Vec<crate::certificates::HubCertificate>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +269,9 @@ impl Hub {
                 .iter()
                 .map(|g| g.name.clone())
                 .collect(),
+            // What an older version kept without reading it, and cannot be read, is left out.
+            access: crate::hub_properties::read(&self.stored_properties).0,
+            routing: crate::routing::read(&self.stored_properties).0,
         }
     }
 }

@@ -17,6 +17,11 @@ pub fn etag_text(revision: u64) -> String {
     STANDARD.encode(revision.to_be_bytes())
 }
 
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// True if an `If-Match` value lets a change of a resource with etag `revision` pass. Quotes around it are allowed.
 pub fn etag_matches(if_match: &str, revision: u64) -> bool {
     let wanted = if_match.trim().trim_matches('"');

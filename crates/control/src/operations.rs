@@ -95,8 +95,8 @@ impl State {
                 self.release(&op.target, HubState::Active)
             }
             // A creation that failed leaves nothing behind: the name is free again.
-            OperationKind::CreateHub => drop(self.hubs.remove(&op.target)),
-            OperationKind::DeleteHub if error.is_none() => drop(self.hubs.remove(&op.target)),
+            OperationKind::CreateHub => self.forget_hub(&op.target),
+            OperationKind::DeleteHub if error.is_none() => self.forget_hub(&op.target),
             // Half of it may be gone: it can only be deleted again.
             OperationKind::DeleteHub => self.release(&op.target, HubState::Deleting),
             OperationKind::DeleteGroup => self.end_group_delete(&op, error.is_none()),
@@ -140,6 +140,12 @@ impl State {
         }
     }
 
+    fn forget_hub(&mut self, target: &str) {
+        if let Some(hub) = self.hubs.remove(target) {
+            self.access.forget_scope(&hub.path());
+        }
+    }
+
     fn end_group_delete(&mut self, op: &Operation, gone: bool) {
         let etag = self.changed();
         let Some(groups) = self.groups.get_mut(&key(&op.subscription)) else {
@@ -147,6 +153,8 @@ impl State {
         };
         if gone {
             groups.remove(&op.target);
+            let path = crate::naming::group_path(&op.subscription, &op.target);
+            self.access.forget_scope(&path);
         } else if let Some(group) = groups.get_mut(&op.target) {
             group.deleting = None;
             group.etag = etag;

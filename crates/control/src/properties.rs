@@ -159,6 +159,7 @@ impl World {
             Event::Restart => {
                 let restored = State::restore(&self.state.snapshot()).unwrap();
                 assert_eq!(restored, self.state);
+                assert_eq!(crate::activity::verify(&restored.activity), Ok(()));
                 self.state = restored;
             }
         }

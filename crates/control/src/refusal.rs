@@ -66,6 +66,10 @@ pub enum RefusalCode {
     PlanNotFound,
     PlanInvalid,
     DeploymentInvalid,
+    DeploymentNotFound,
+    /// A deployment of a template runs; one of its name at a time.
+    DeploymentActive,
+    DeploymentEnded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

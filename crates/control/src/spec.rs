@@ -1,11 +1,13 @@
 //! Whether a hub may be as its owner wants it: every mistake is named at once.
 
 use crate::command::HubSpec;
+use crate::hub_properties::{self, DATA_RESIDENCY};
 use crate::model::{Hub, Sku, State};
 use crate::naming::{self, shown, tag_mistakes};
 use crate::refusal::{Refusal, RefusalCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use types::{CloudToDevice, PartnerAway, Policy, RegionName, Replication, limits};
@@ -24,6 +26,7 @@ pub(crate) struct Settled {
     pub lag_max_ms: Option<u32>,
     pub cloud_to_device: CloudToDevice,
     pub policies: Vec<Policy>,
+    pub stored_properties: Value,
 }
 
 impl State {
@@ -69,6 +72,7 @@ impl State {
             policies: (spec.policies.clone()).unwrap_or_else(|| {
                 existing.map_or_else(|| spec.default_policies.clone(), |hub| hub.policies.clone())
             }),
+            stored_properties: stored_properties(spec, existing),
             sku,
         };
         let mut mistakes = sku_mistakes(&settled, existing);
@@ -77,6 +81,9 @@ impl State {
         mistakes.extend(policy_mistakes(&settled.policies));
         mistakes.extend(tag_mistakes(&spec.tags));
         mistakes.extend(stored_mistakes(&spec.stored_properties));
+        mistakes.extend(hub_properties::read(&spec.stored_properties).1);
+        mistakes.extend(crate::routing::read(&spec.stored_properties).1);
+        mistakes.extend(residency_mistake(&settled, existing));
         self.refuse_mistakes(spec, existing, mistakes)?;
         Ok(settled)
     }
@@ -84,7 +91,9 @@ impl State {
     /// The pair counts only where it runs: a hub whose pair does not run here has no secondary.
     fn partner_that_runs(&self, spec: &HubSpec) -> Option<RegionName> {
         spec.partner.clone().filter(|partner| {
-            *partner != spec.location && self.deployment.regions.contains(partner)
+            *partner != spec.location
+                && self.deployment.regions.contains(partner)
+                && !hub_properties::stays_home(&spec.stored_properties)
         })
     }
 
@@ -257,6 +266,24 @@ fn is_key(text: &str) -> bool {
         })
 }
 
+/// As given, with what is fixed at creation where it is not named.
+fn stored_properties(spec: &HubSpec, existing: Option<&Hub>) -> Value {
+    let mut stored = spec.stored_properties.clone();
+    let before = existing.and_then(|hub| hub.stored_properties.get(DATA_RESIDENCY));
+    if let (Some(before), Some(fields)) = (before, stored.as_object_mut())
+        && fields.get(DATA_RESIDENCY).is_none_or(Value::is_null)
+    {
+        fields.insert(DATA_RESIDENCY.into(), before.clone());
+    }
+    stored
+}
+
+fn residency_mistake(settled: &Settled, existing: Option<&Hub>) -> Option<String> {
+    let before = hub_properties::stays_home(&existing?.stored_properties);
+    let changed = hub_properties::stays_home(&settled.stored_properties) != before;
+    changed.then(|| format!("{DATA_RESIDENCY}: it is fixed at creation and cannot be changed"))
+}
+
 fn stored_mistakes(stored: &serde_json::Value) -> Option<String> {
     if !stored.is_object() && !stored.is_null() {
         return Some("properties: an object is expected".into());
@@ -304,6 +331,75 @@ mod tests {
         let (code, message) = said(change).unwrap_or_else(|| panic!("taken: {text}"));
         assert_eq!(code, RefusalCode::InvalidProperties);
         assert!(message.contains(text), "{message}");
+    }
+
+    #[test]
+    fn stored_properties_are_read_as_a_whole() {
+        let stored =
+            |value: serde_json::Value| move |spec: &mut HubSpec| spec.stored_properties = value;
+        check_bad(
+            "minTlsVersion: '1.0'",
+            stored(serde_json::json!({ "minTlsVersion": "1.0" })),
+        );
+        check_bad(
+            "ipFilterRules[0].ipMask: 'x'",
+            stored(
+                serde_json::json!({ "ipFilterRules": [{ "filterName": "a", "action": "Accept", "ipMask": "x" }] }),
+            ),
+        );
+        check_bad(
+            "enableFileUploadNotifications",
+            stored(serde_json::json!({ "enableFileUploadNotifications": true })),
+        );
+    }
+
+    #[test]
+    fn a_hub_whose_data_stays_home_has_no_partner_for_ever() {
+        let mut state = deployed();
+        let mut wanted = spec("Hub-New");
+        wanted.stored_properties = serde_json::json!({ DATA_RESIDENCY: true });
+        let Answer::Hub { hub, operation, .. } =
+            state.apply(&request("a", 2_000, put(wanted.clone())))
+        else {
+            panic!("refused")
+        };
+        assert_eq!(hub.partner, None);
+        let finish = crate::Command::Finish {
+            operation: operation.unwrap().id,
+            report: None,
+            error: None,
+        };
+        state.apply(&request("f", 3_000, finish));
+        wanted.stored_properties = serde_json::json!({ "comments": "kept" });
+        let answer = state.apply(&request("b", 4_000, put(wanted.clone())));
+        let Answer::Hub { hub, .. } = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(
+            hub.stored_properties[DATA_RESIDENCY], true,
+            "not named: it stays"
+        );
+        wanted.stored_properties = serde_json::json!({ DATA_RESIDENCY: false });
+        let answer = state.apply(&request("c", 5_000, put(wanted)));
+        let Answer::Refused(refusal) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(
+            refusal.message.contains("fixed at creation"),
+            "{}",
+            refusal.message
+        );
+    }
+
+    #[test]
+    fn who_may_reach_a_hub_stands_in_its_settings() {
+        let mut state = deployed();
+        let mut wanted = spec("Hub-New");
+        wanted.stored_properties =
+            serde_json::json!({ "publicNetworkAccess": "Disabled", "disableLocalAuth": true });
+        state.apply(&request("a", 2_000, put(wanted)));
+        let access = state.hub_named("hub-new").unwrap().settings().access;
+        assert!(!access.public_network && !access.policy_tokens && access.device_tokens);
     }
 
     #[test]

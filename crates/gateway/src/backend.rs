@@ -126,6 +126,15 @@ pub struct EventPage {
     pub epoch: Epoch,
 }
 
+/// Why a service's bearer token does not let it in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BearerError {
+    /// Who it is could not be proven, and why; never carries the token.
+    Unproven(String),
+    /// Proven, but no role allows the action.
+    NotAllowed(String),
+}
+
 /// A region as its gateways see it.
 pub trait Backend: Send + Sync + 'static {
     /// This gateway's region.
@@ -138,6 +147,12 @@ pub trait Backend: Send + Sync + 'static {
     fn hub_by_id(&self, id: HubId) -> Option<Arc<HubView>>;
     /// The only hub, when there is exactly one: for clients that name none (IP literals).
     fn only_hub(&self) -> Option<Arc<HubView>>;
+
+    /// Whether a service that came with a token of the deployment may do `action` with the hub's data.
+    ///
+    /// # Errors
+    /// Who it is could not be proven, or it may not.
+    fn bearer(&self, token: &str, hub: HubId, action: &'static str) -> Result<(), BearerError>;
 
     /// Whether this region serves devices now.
     fn standing(&self) -> Standing;

@@ -57,6 +57,8 @@ impl Partition {
                 cloud_to_device: CloudToDevice::default(),
                 policies: Vec::new(),
                 consumer_groups: vec!["$Default".into()],
+                routing: None,
+                access: Default::default(),
             },
             present: BTreeMap::new(),
             activity: BTreeMap::new(),

@@ -296,6 +296,8 @@ fn settings() -> HubSettings {
         cloud_to_device: CloudToDevice::default(),
         policies: Vec::new(),
         consumer_groups: vec!["$Default".into()],
+        routing: None,
+        access: Default::default(),
     }
 }
 

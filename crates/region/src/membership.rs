@@ -27,6 +27,8 @@ pub(crate) struct Members {
     /// This node's own folder for the control plane.
     pub folder: PathBuf,
     pub times: Times,
+    /// Seals what it stores.
+    pub storage_key: Option<consensus::StorageKey>,
 }
 
 /// Opens this node's copy of the control plane and joins the others.
@@ -44,6 +46,7 @@ pub(crate) async fn join(
     let all: Vec<NodeId> = (1..=members.nodes.len() as NodeId).collect();
     let settings = Settings {
         restore_votes: true,
+        storage_key: members.storage_key,
         ..Settings::with_times(me, &all, members.folder, members.times)
     };
     let transport = Arc::new(RaftTransport {

@@ -195,7 +195,13 @@ impl Plane {
         let mut cached = self.cached.lock();
         let state = self.state.read();
         match &*cached {
-            Some(copy) if copy.revision == state.revision => copy.clone(),
+            // A refusal changes nothing but the activity log.
+            Some(copy)
+                if copy.revision == state.revision
+                    && copy.activity_number() == state.activity_number() =>
+            {
+                copy.clone()
+            }
             _ => {
                 let copy = Arc::new(state.clone());
                 *cached = Some(copy.clone());

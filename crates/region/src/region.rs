@@ -51,6 +51,8 @@ pub struct RegionConfig {
     pub certificate_days: i64,
     pub times: LeaseTimes,
     pub control_times: consensus::Times,
+    /// Seals what the control plane stores here.
+    pub storage_key: Option<consensus::StorageKey>,
 }
 
 /// Why a region did not start.
@@ -143,6 +145,7 @@ impl Region {
             witnesses: config.witnesses.into_iter().collect(),
             folder: config.folder.join("control"),
             times: config.control_times,
+            storage_key: config.storage_key,
         };
         let plane = membership::join(members, links.clone(), config.clock.clone())
             .await

@@ -28,6 +28,8 @@ pub struct WitnessConfig {
     pub link_listener: TcpListener,
     pub clock: Arc<dyn Clock>,
     pub times: consensus::Times,
+    /// Seals what the control plane stores here.
+    pub storage_key: Option<consensus::StorageKey>,
 }
 
 /// A running witness.
@@ -60,6 +62,7 @@ impl Witness {
             witnesses: config.witnesses.into_iter().collect(),
             folder: config.folder.join("control"),
             times: config.times,
+            storage_key: config.storage_key,
         };
         let plane = membership::join(members, links.clone(), config.clock)
             .await

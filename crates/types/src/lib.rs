@@ -5,6 +5,7 @@
 pub mod error_code;
 pub mod ids;
 pub mod limits;
+pub mod network;
 pub mod regions;
 pub mod settings;
 
@@ -13,6 +14,7 @@ pub use ids::{
     ConnectionId, DeviceId, Epoch, HubId, HubName, InvalidId, Lsn, PartitionId, PartitionKey,
     RegionName, Sequence, UnixMillis, partition_of,
 };
+pub use network::{AddressBlock, AddressRule, Entrance, HubAccess, NetworkRules};
 pub use settings::{
-    CloudToDevice, Feedback, HubSettings, PartnerAway, Policy, Replication, Rights,
+    CloudToDevice, Feedback, HubSettings, PartnerAway, Policy, Replication, Rights, Routing,
 };

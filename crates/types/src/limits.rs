@@ -19,6 +19,14 @@ pub const PARTITIONS_MIN: u16 = 2;
 pub const PARTITIONS_MAX: u16 = 32;
 pub const PARTITIONS_DEFAULT: u16 = 4;
 pub const CONSUMER_GROUPS_MAX: usize = 20;
+/// Rules of one list of a hub's addresses.
+pub const HUB_ADDRESS_RULES_MAX: usize = 100;
+/// Hosts that a hub may talk to, by name.
+pub const HUB_FQDNS_MAX: usize = 100;
+/// Certificates of authorities per hub. Azure.
+pub const HUB_CERTIFICATES_MAX: usize = 25;
+/// Bytes of such a certificate, as DER.
+pub const HUB_CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 
 // Cloud-to-device. Azure.
 pub const C2D_MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -287,6 +295,105 @@ pub const MANAGEMENT_REPEAT_MS: i64 = 300_000;
 /// Requests of one principal to one region's management API, per minute, unless the deployment sets others.
 pub const MANAGEMENT_READS_PER_MINUTE: u32 = 1_200;
 pub const MANAGEMENT_WRITES_PER_MINUTE: u32 = 300;
+/// Requests of one address that show no good token, per minute.
+pub const MANAGEMENT_OPEN_PER_MINUTE: u32 = 600;
+/// Refusals of one principal that are written into the activity log, per minute.
+pub const MANAGEMENT_REFUSALS_NOTED_PER_MINUTE: u32 = 30;
+/// Principals and addresses whose requests are counted.
+pub const MANAGEMENT_RATES_MAX: usize = 10_000;
+/// Entries about refusals and key reads that are on their way to the activity log.
+pub const MANAGEMENT_NOTES_AT_ONCE: usize = 64;
+/// Longest time in which a request's body arrives.
+pub const MANAGEMENT_BODY_MS_MAX: u64 = 10_000;
+/// Nesting of a body's JSON, and parameters of a query.
+pub const MANAGEMENT_JSON_DEPTH_MAX: usize = 64;
+pub const MANAGEMENT_QUERY_MAX: usize = 64;
+
+// Who may sign in, and who may do what. Ours.
+pub const USERS_MAX: usize = 10_000;
+pub const APPLICATIONS_MAX: usize = 1_000;
+pub const SECRETS_PER_APPLICATION_MAX: usize = 10;
+pub const CERTIFICATES_PER_APPLICATION_MAX: usize = 10;
+/// A certificate of an application, as base64 of its DER.
+pub const APPLICATION_CERTIFICATE_CHARS_MAX: usize = 16 * 1024;
+/// Sign-ins of one user that can be renewed; the one not used for longest gives way.
+pub const SESSIONS_PER_USER_MAX: usize = 20;
+/// Groups that an external provider names for one person.
+pub const GROUPS_PER_SESSION_MAX: usize = 200;
+/// Authorization codes, and device codes, that wait to be redeemed.
+pub const AUTHORIZATION_CODES_MAX: usize = 4_096;
+pub const DEVICE_CODES_MAX: usize = 1_024;
+pub const IDENTITY_PROVIDERS_MAX: usize = 16;
+pub const IDENTITY_PROVIDER_CA_BYTES_MAX: usize = 32 * 1024;
+/// Requests to external providers at the same time in one process, their longest time and their largest answer.
+pub const PROVIDER_REQUESTS_AT_ONCE: usize = 8;
+pub const PROVIDER_REQUEST_MS_MAX: u64 = 10_000;
+pub const PROVIDER_ANSWER_BYTES_MAX: u64 = 256 * 1024;
+pub const PROVIDER_ID_TOKEN_BYTES_MAX: usize = 64 * 1024;
+/// Client assertions remembered until they expire, and how long one may be good.
+pub const ASSERTIONS_REMEMBERED_MAX: usize = 10_000;
+pub const ASSERTION_S_MAX: i64 = 3_600;
+pub const SIGNING_KEYS_MAX: usize = 8;
+/// A new signing key signs only after this time: by then every region shows it.
+pub const SIGNING_KEY_SETTLE_MS: i64 = 2 * 60_000;
+pub const SIGNING_KEY_ROTATE_MS: i64 = 30 * 24 * 3_600_000;
+/// Wrong passwords in a row that lock a user, and for how long.
+pub const SIGN_IN_FAILURES_MAX: u32 = 5;
+pub const SIGN_IN_LOCK_MS: i64 = 15 * 60_000;
+/// How long an authorization code, a device code, and a form of the sign-in pages are good.
+pub const AUTHORIZATION_CODE_MS: i64 = 5 * 60_000;
+pub const DEVICE_CODE_MS: i64 = 15 * 60_000;
+pub const SIGN_IN_FORM_MS: i64 = 15 * 60_000;
+/// Seconds between two questions of a program that waits for a device code.
+pub const DEVICE_CODE_INTERVAL_S: i64 = 5;
+/// A session that is not renewed for so long ends.
+pub const SESSION_MS: i64 = 14 * 24 * 3_600_000;
+pub const PASSWORD_CHARS_MIN: usize = 12;
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Passwords hashed at the same time in one process, and how many wait for it.
+pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
+/// Names, ids and other short texts of the directory and of rights.
+pub const DIRECTORY_ID_CHARS_MAX: usize = 128;
+pub const DIRECTORY_TEXT_CHARS_MAX: usize = 256;
+pub const DIRECTORY_ADDRESS_CHARS_MAX: usize = 2_048;
+pub const ROLE_ASSIGNMENTS_MAX: usize = 4_000;
+pub const LOCKS_MAX: usize = 1_000;
+pub const LOCK_NAME_CHARS_MAX: usize = 260;
+pub const LOCK_NOTES_CHARS_MAX: usize = 512;
+/// Failovers that wait for a second person's word, and how long such a request and its approval are good.
+pub const APPROVALS_MAX: usize = 1_000;
+pub const APPROVAL_MS: i64 = 3_600_000;
+/// Entries in one answer of the activity log.
+pub const ACTIVITY_PAGE_MAX: usize = 200;
+
+// Templates, jobs, routes. Ours where Azure is silent.
+pub const TEMPLATES_KEPT_MAX: usize = 800;
+pub const TEMPLATE_RESOURCES_MAX: usize = 100;
+/// Parameters, or outputs, of a deployment that are kept, as JSON.
+pub const TEMPLATE_VALUES_BYTES_MAX: usize = 32 * 1024;
+/// Nesting of expressions, and characters of one value they may make.
+pub const TEMPLATE_DEPTH_MAX: usize = 32;
+pub const TEMPLATE_TEXT_BYTES_MAX: usize = 128 * 1024;
+/// How often the driver of a deployment says that it lives, and after what silence it is given up.
+pub const TEMPLATE_BEAT_MS: u64 = 10_000;
+pub const TEMPLATE_SILENCE_MS: i64 = 60_000;
+/// Longest time one resource of a deployment takes.
+pub const TEMPLATE_RESOURCE_MS_MAX: u64 = 300_000;
+pub const JOBS_KEPT_PER_HUB_MAX: usize = 50;
+pub const JOB_BEAT_MS: u64 = 10_000;
+pub const JOB_SILENCE_MS: i64 = 90_000;
+/// Longest time of one request to a blob, and the largest blob.
+pub const JOB_BLOB_TIMEOUT_MS: u64 = 300_000;
+pub const JOB_BLOB_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Jobs that run on one node; further ones are refused.
+pub const JOBS_AT_ONCE_MAX: usize = 4;
+/// Routes and enrichments of a hub. Azure.
+pub const ROUTES_MAX: usize = 100;
+pub const ENRICHMENTS_MAX: usize = 10;
+/// Key or value of an enrichment. Ours.
+pub const ENRICHMENT_BYTES_MAX: usize = 1024;
+pub const ROUTE_CONDITION_BYTES_MAX: usize = 8 * 1024;
 
 // Events read by services.
 pub const READ_EVENTS_MAX: usize = 1000;

@@ -2,6 +2,7 @@
 
 use crate::ids::{HubId, HubName};
 use crate::limits;
+use crate::network::HubAccess;
 use serde::{Deserialize, Serialize};
 
 /// When a write is acknowledged.
@@ -85,6 +86,17 @@ impl std::fmt::Debug for Policy {
     }
 }
 
+/// What becomes of telemetry before it is stored; only the built-in endpoint is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// Conditions of the routes that are enabled: a message that meets one is kept.
+    pub conditions: Vec<String>,
+    /// What meets none is kept too.
+    pub fallback: bool,
+    /// Properties that are added: name, and a text or `$iothubname`.
+    pub enrichments: Vec<(String, String)>,
+}
+
 /// What a partition and a gateway need to know of a hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HubSettings {
@@ -104,4 +116,10 @@ pub struct HubSettings {
     pub policies: Vec<Policy>,
     /// `$Default` first; others as made by the owner.
     pub consumer_groups: Vec<String>,
+    /// Who may reach it.
+    #[serde(default)]
+    pub access: HubAccess,
+    /// `None`: all telemetry is kept as it is.
+    #[serde(default)]
+    pub routing: Option<std::sync::Arc<Routing>>,
 }

@@ -5,6 +5,7 @@
 //! value or refused with an error; nothing panics on it.
 
 pub mod c2d;
+pub mod condition;
 pub mod connection_string;
 pub mod d2c_http;
 pub mod error_body;
@@ -13,6 +14,7 @@ pub mod if_match;
 pub mod mqtt_identity;
 pub mod percent;
 pub mod property_bag;
+pub mod routing;
 pub mod sas;
 pub mod scope;
 pub mod timestamp;

@@ -1,6 +1,6 @@
 //! `e2e NAME`: unmodified clients against the real binary. The scenarios are Python files in e2e/, one per name.
 
-use crate::{python, shell};
+use crate::{node, python, shell};
 use std::process::Command;
 
 const SELF_TEST: &str = "test_checks";
@@ -37,8 +37,13 @@ pub fn build() -> Result<(), String> {
 /// When it fails; it has said why.
 pub fn run_built(name: &str, arguments: &[&str]) -> Result<(), String> {
     known(name)?;
-    let python = python::environment()?;
+    // Its clients and its own provider sign and check tokens in the scenario's own process.
+    let python = match name {
+        "identity" => python::environment_of("venv-mgmt", "requirements-mgmt.txt")?,
+        _ => python::environment()?,
+    };
     let mut command = script(&python, name);
+    give_clients(&mut command, name)?;
     shell::run(command.args(arguments)).map_err(|_| {
         format!(
             "e2e {name} did not pass; run it again with `cargo xtask e2e {name}{}`",
@@ -48,6 +53,34 @@ pub fn run_built(name: &str, arguments: &[&str]) -> Result<(), String> {
                 .collect::<String>()
         )
     })
+}
+
+/// Installs the clients that a scenario drives, and tells it where they are.
+fn give_clients(command: &mut Command, name: &str) -> Result<(), String> {
+    let (az, sdks, schemathesis) = match name {
+        "az" => (true, false, false),
+        "mgmt" => (false, true, false),
+        "fourways" => (true, true, false),
+        "openapi" => (false, false, true),
+        _ => return Ok(()),
+    };
+    if az {
+        let python = python::environment_of("venv-az", "requirements-az.txt")?;
+        command.env("CASTLING_AZ", python.with_file_name("az"));
+    }
+    if sdks {
+        let python = python::environment_of("venv-mgmt", "requirements-mgmt.txt")?;
+        command.env("CASTLING_MGMT_PYTHON", python);
+        command.env("CASTLING_NODE", node::packages()?);
+    }
+    if schemathesis {
+        let python = python::environment_of("venv-openapi", "requirements-openapi.txt")?;
+        command.env(
+            "CASTLING_SCHEMATHESIS",
+            python.with_file_name("schemathesis"),
+        );
+    }
+    Ok(())
 }
 
 fn known(name: &str) -> Result<(), String> {

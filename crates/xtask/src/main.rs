@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod e2e;
+mod node;
 mod python;
 mod shell;
 mod test;
@@ -17,7 +18,8 @@ cargo xtask VERB
   ci                   the same; the name that build machines use
   tidy                 crate arrows, words that may not appear below the line, sizes, links, dependencies
   sim [ARGS]           the simulation; ARGS go to castling-sim, e.g. --seeds 200
-  e2e NAME [ARGS]      against the real binary, NAME.py in e2e/: tutorial, fifty, kill, hostile, disaster, cuts, diskfull; --short for the last three and kill
+  e2e NAME [ARGS]      against the real binary, NAME.py in e2e/: tutorial, fifty, kill, hostile, disaster, cuts, diskfull, az, mgmt,
+                       fourways, openapi, operations; --short for kill and all after hostile
   chaos [ARGS]         faults from a seed against real processes, then a verdict: --minutes 10, --seed S, --short, --only FAULT,…
   bench NAME           ingest, failover, idle, import, storm or all; figures go to target/bench
 ";

@@ -32,15 +32,26 @@ pub fn find() -> Result<PathBuf, String> {
 /// # Errors
 /// When a tool is missing or the installation fails.
 pub fn environment() -> Result<PathBuf, String> {
-    let folder = shell::target().join("e2e").join("venv");
+    environment_of("venv", "requirements.txt")
+}
+
+/// An environment of its own, for clients whose versions would clash with the others'.
+///
+/// # Errors
+/// When a tool is missing or the installation fails.
+pub fn environment_of(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let folder = shell::target().join("e2e").join(name);
     let python = folder.join("bin").join("python");
-    let requirements = shell::root().join("e2e").join("requirements.txt");
+    let requirements = shell::root().join("e2e").join(requirements);
     let wanted = read(&requirements)?;
     let stamp = folder.join(STAMP);
     if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(python);
     }
-    println!("making the Python environment of the end-to-end tests");
+    println!(
+        "making the Python environment of e2e/{}",
+        shown(&requirements)
+    );
     let host = find()?;
     if folder.exists() {
         std::fs::remove_dir_all(&folder)
@@ -59,6 +70,11 @@ pub fn environment() -> Result<PathBuf, String> {
     })?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
+}
+
+fn shown(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -47,6 +47,22 @@ pub fn run() -> Result<(), String> {
         ("end to end: full disks, short", || {
             e2e::run_built("diskfull", &["--short"])
         }),
+        ("end to end: az, short", || {
+            e2e::run_built("az", &["--short"])
+        }),
+        ("end to end: management SDKs, short", || {
+            e2e::run_built("mgmt", &["--short"])
+        }),
+        ("end to end: one failover by five clients, short", || {
+            e2e::run_built("fourways", &["--short"])
+        }),
+        ("end to end: the API as it is described, short", || {
+            e2e::run_built("openapi", &["--short"])
+        }),
+        (
+            "end to end: operations through restarts and losses, short",
+            || e2e::run_built("operations", &["--short"]),
+        ),
         ("chaos, short", || chaos::run_built(&["--short"])),
     ];
     for (name, work) in steps {

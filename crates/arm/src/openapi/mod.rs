@@ -93,7 +93,7 @@ fn schemas() -> Value {
 
 fn operation(route: &Route) -> Value {
     let document = documents::find(route.operation);
-    let open = matches!(route.handler, Handler::Open(_));
+    let open = route.handler.is_open();
     let mut body = json!({
         "operationId": route.operation,
         "tags": [route.operation.split('_').next().unwrap_or_default()],
@@ -147,7 +147,11 @@ fn responses(route: &Route, document: Option<&Document>) -> Value {
     let oauth = ["oauth2", "discovery", ".well-known"];
     let form = match route.handler {
         _ if route.method == "HEAD" => "Silent",
-        Handler::Open(_) if oauth.iter().any(|word| route.path.contains(word)) => "Oauth",
+        Handler::Open(_) | Handler::OpenAct(_)
+            if oauth.iter().any(|word| route.path.contains(word)) =>
+        {
+            "Oauth"
+        }
         _ => "Refused",
     };
     for (status, _) in REFUSALS {

@@ -1,7 +1,7 @@
 //! Failover in the public service's words and in ours (docs/formats/failovers-api.md).
 
 use super::*;
-use crate::plans;
+use crate::{approvals, plans};
 use crate::{drills, failover, failovers, forced, salvage};
 
 #[rustfmt::skip]
@@ -21,6 +21,10 @@ pub static ROUTES: &[Route] = &[
     read("GET", hub!("/providers/Castling.Failover/drills"), "Drills_List", "Castling.Failover/drills/read", drills::list),
     read("GET", hub!("/providers/Castling.Failover/drills/{drill}"), "Drills_Get", "Castling.Failover/drills/read", drills::get),
     read("GET", hub!("/providers/Castling.Failover/drills/{drill}/report"), "Drills_GetReport", "Castling.Failover/drills/report/read", drills::report),
+    read("GET", hub!("/providers/Castling.Failover/approvals"), "Approvals_List", "Castling.Failover/approvals/read", approvals::list),
+    read("GET", hub!("/providers/Castling.Failover/approvals/{approval}"), "Approvals_Get", "Castling.Failover/approvals/read", approvals::get),
+    act("POST", hub!("/providers/Castling.Failover/approvals/{approval}/approve"), "Approvals_Approve", "Castling.Failover/approvals/decide/action", |call| Box::pin(approvals::decide(call, true))),
+    act("POST", hub!("/providers/Castling.Failover/approvals/{approval}/deny"), "Approvals_Deny", "Castling.Failover/approvals/decide/action", |call| Box::pin(approvals::decide(call, false))),
     act("POST", subscription!("/providers/Castling.Failover/plans"), "Plans_Start", "Castling.Failover/plans/write", |call| Box::pin(plans::start(call))),
     read("GET", subscription!("/providers/Castling.Failover/plans"), "Plans_List", "Castling.Failover/plans/read", plans::list),
     read("GET", subscription!("/providers/Castling.Failover/plans/{plan}"), "Plans_Get", "Castling.Failover/plans/read", plans::get),

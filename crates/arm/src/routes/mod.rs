@@ -2,6 +2,11 @@
 //!
 //! Fixed words compare without case; doubled and trailing slashes count as one. Source: control-plane notes sections 5, 8, 10.
 
+macro_rules! root {
+    ($rest:literal) => {
+        $rest
+    };
+}
 macro_rules! subscription {
     ($rest:literal) => {
         concat!("/subscriptions/{subscription}", $rest)
@@ -24,11 +29,15 @@ macro_rules! hub {
     };
 }
 
+mod authorization;
+mod deployment;
 mod devices;
+mod directory;
 mod failover;
 mod identity;
 mod insights;
 mod resources;
+mod templates;
 
 use crate::answer::Outcome;
 use crate::backend::BoxFuture;
@@ -45,8 +54,17 @@ pub enum Handler {
     Read(fn(&Call) -> Outcome),
     /// May wait for the control plane's leader or for another region.
     Act(fn(Call) -> BoxFuture<'static, Outcome>),
+    /// Needs no token, and may wait: signing in.
+    OpenAct(fn(Call) -> BoxFuture<'static, Outcome>),
     /// Known from the real service, not served here.
     Missing(&'static str),
+}
+
+impl Handler {
+    /// Whether anybody may ask.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Handler::Open(_) | Handler::OpenAct(_))
+    }
 }
 
 pub struct Route {
@@ -59,6 +77,8 @@ pub struct Route {
     pub operation: &'static str,
     /// What the operation is called in permissions and in the list of operations; empty where no token is needed.
     pub permission: &'static str,
+    /// Enough that the permission is given at something below the path's scope; the answer holds only what the caller may see.
+    pub filtered: bool,
     pub handler: Handler,
 }
 
@@ -94,10 +114,18 @@ pub fn segments(path: &str) -> Result<Vec<String>, Failure> {
 /// The tables, one per family.
 static TABLES: &[&[Route]] = &[
     identity::ROUTES,
+    directory::CALLBACK,
+    directory::ROUTES,
     resources::ROUTES,
+    authorization::OF_DEPLOYMENT,
+    authorization::OF_SUBSCRIPTION,
+    authorization::OF_GROUP,
+    authorization::OF_HUB,
+    templates::ROUTES,
     devices::ROUTES,
     failover::ROUTES,
     insights::ROUTES,
+    deployment::ROUTES,
 ];
 
 /// All operations.
@@ -151,7 +179,25 @@ const fn open(
         operation,
         versioned: false,
         permission: "",
+        filtered: false,
         handler: Handler::Open(answer),
+    }
+}
+
+const fn open_act(
+    method: &'static str,
+    path: &'static str,
+    operation: &'static str,
+    act: fn(Call) -> BoxFuture<'static, Outcome>,
+) -> Route {
+    Route {
+        method,
+        path,
+        operation,
+        versioned: false,
+        permission: "",
+        filtered: false,
+        handler: Handler::OpenAct(act),
     }
 }
 
@@ -168,6 +214,7 @@ const fn read(
         operation,
         versioned: true,
         permission,
+        filtered: false,
         handler: Handler::Read(answer),
     }
 }
@@ -176,6 +223,7 @@ const fn read(
 const fn poll(path: &'static str, operation: &'static str, answer: fn(&Call) -> Outcome) -> Route {
     Route {
         versioned: false,
+        filtered: true,
         ..read(
             "GET",
             path,
@@ -184,6 +232,24 @@ const fn poll(path: &'static str, operation: &'static str, answer: fn(&Call) -> 
             answer,
         )
     }
+}
+
+/// A list, or what must be known to find one's way to something below.
+const fn filtered(route: Route) -> Route {
+    Route {
+        filtered: true,
+        ..route
+    }
+}
+
+/// What anybody who has signed in may ask.
+const fn of_anyone(
+    method: &'static str,
+    path: &'static str,
+    operation: &'static str,
+    answer: fn(&Call) -> Outcome,
+) -> Route {
+    read(method, path, operation, "", answer)
 }
 
 const fn act(
@@ -199,6 +265,7 @@ const fn act(
         operation,
         versioned: true,
         permission,
+        filtered: false,
         handler: Handler::Act(act),
     }
 }
@@ -210,6 +277,7 @@ const fn missing(method: &'static str, path: &'static str, operation: &'static s
         operation,
         versioned: false,
         permission: "",
+        filtered: false,
         handler: Handler::Missing(operation),
     }
 }

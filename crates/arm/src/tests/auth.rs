@@ -64,8 +64,8 @@ async fn every_route_but_the_open_ones_asks_for_a_token() {
         let reply = world
             .send(request.header("host", HOST).body(Body::empty()).unwrap())
             .await;
-        if matches!(route.handler, crate::routes::Handler::Open(_)) {
-            assert_ne!(reply.code(), "AuthenticationFailed", "{}", route.path);
+        if route.handler.is_open() {
+            assert_ne!(reply.status.as_u16(), 401, "{}", route.path);
         } else {
             assert_eq!(
                 reply.status.as_u16(),
@@ -104,11 +104,10 @@ async fn tokens_of_every_accepted_audience_are_taken() {
 
 #[tokio::test]
 async fn expired_foreign_and_changed_tokens_are_refused() {
-    let (world, other) = (World::new(), World::new());
+    let world = World::new();
     let get = async |token: String| {
         with_header(&world, SUBSCRIPTIONS, Some(&format!("Bearer {token}"))).await
     };
-    check_401(&get(other.token()).await, "InvalidAuthenticationToken");
     let token = world.token();
     let parts: Vec<&str> = token.split('.').collect();
     let payload = URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
@@ -132,17 +131,17 @@ async fn expired_foreign_and_changed_tokens_are_refused() {
 async fn a_token_of_another_tenant_or_of_a_principal_that_is_gone_is_refused() {
     let world = World::new();
     let token = world.token();
-    let set = |change: fn(&mut control::model::Deployment)| {
+    let set = |change: fn(&mut control::State)| {
         let mut state = world.fake.state.lock().unwrap();
-        change(&mut std::sync::Arc::make_mut(&mut *state).deployment);
+        change(std::sync::Arc::make_mut(&mut *state));
     };
-    set(|deployment| deployment.principals[0].client_id = "other".into());
+    set(|state| state.directory.applications.clear());
     let header = format!("Bearer {token}");
     check_401(
         &with_header(&world, SUBSCRIPTIONS, Some(&header)).await,
         "InvalidAuthenticationToken",
     );
-    set(|deployment| deployment.tenant = "another".into());
+    set(|state| state.deployment.tenant = "another".into());
     let reply = with_header(&world, SUBSCRIPTIONS, Some(&header)).await;
     reply.refused(401, "InvalidAuthenticationTokenTenant", "issuer");
 }
@@ -378,7 +377,7 @@ async fn the_openid_configuration_points_to_this_deployment() {
             .unwrap();
         assert_eq!(
             with_header(&world, keys, None).await.is(200).json()["keys"][0]["alg"],
-            "ES256"
+            "RS256"
         );
     }
 }

@@ -102,7 +102,7 @@ async fn providers_are_registered_and_list_their_operations() {
         .await
         .is(200)
         .json();
-    assert_eq!(list["value"].as_array().unwrap().len(), 2);
+    assert_eq!(list["value"].as_array().unwrap().len(), 3);
     let path = format!("/subscriptions/{SUB}/providers/microsoft.devices");
     let one = world.get(&path).await.is(200).json();
     assert_eq!(
@@ -215,37 +215,17 @@ async fn what_is_not_served_is_named() {
     let world = World::with_hub().await;
     let missing = [
         (
-            "GET",
-            format!("{HUB}/certificates"),
-            "Certificates_ListByIotHub",
-        ),
-        (
             "POST",
-            format!("{HUB}/exportDevices"),
-            "IotHubResource_ExportDevices",
-        ),
-        (
-            "GET",
-            format!("{HUB}/privateEndpointConnections"),
-            "PrivateEndpointConnections_List",
-        ),
-        (
-            "POST",
-            format!("{HUB}/routing/routes/$testall"),
-            "IotHubResource_TestAllRoutes",
+            format!(
+                "/subscriptions/{SUB}/resourceGroups/RG/providers/Microsoft.Resources/deployments/d/whatIf"
+            ),
+            "Deployments_WhatIf",
         ),
         ("GET", format!("{HUB}/somethingNew"), "somethingNew"),
         (
             "GET",
             format!("/subscriptions/{SUB}/providers/Microsoft.Devices/provisioningServices"),
             "provisioningServices",
-        ),
-        (
-            "GET",
-            format!(
-                "/subscriptions/{SUB}/providers/microsoft.insights/eventtypes/management/values"
-            ),
-            "ActivityLogs_List",
         ),
         (
             "GET",

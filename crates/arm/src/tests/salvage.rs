@@ -127,7 +127,7 @@ async fn a_replay_appends_once_and_is_written_down() {
     let noted = state
         .activity
         .iter()
-        .filter(|one| one.action == "Castling/salvage/replay/action");
+        .filter(|one| one.action == "Castling.Failover/salvage/replay/action");
     let noted: Vec<_> = noted.collect();
     assert_eq!(noted.len(), 2);
     assert!(
@@ -153,7 +153,7 @@ async fn a_discard_must_repeat_the_id() {
             .state()
             .activity
             .iter()
-            .all(|one| one.action != "Castling/salvage/delete")
+            .all(|one| one.action != "Castling.Failover/salvage/delete")
     );
     world
         .call("DELETE", &path, r#"{"confirm":"s1"}"#, &[])
@@ -171,7 +171,7 @@ async fn a_discard_must_repeat_the_id() {
         .state()
         .activity
         .iter()
-        .filter(|one| one.action == "Castling/salvage/delete")
+        .filter(|one| one.action == "Castling.Failover/salvage/delete")
         .count();
     assert_eq!(noted, 2);
 }

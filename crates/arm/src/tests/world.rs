@@ -4,13 +4,16 @@ use crate::backend::{
     Backend, BoxFuture, By, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures,
     PartitionLag, Replayed, SalvageError, SalvagePage, Salvages,
 };
-use crate::tokens::{Grant, TokenAuthority};
+use crate::tokens::tests::test_key;
+use crate::tokens::{Grant, Subject, TokenAuthority};
 use crate::{Api, handle};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode};
 use control::checks::{CheckReport, CheckResult, Verdict};
 use control::model::{Deployment, FailoverPolicy, Principal, Subscription};
-use control::{AcceptedLoss, Answer, Command, LossEstimate, Request, State, StepName};
+use control::{
+    AcceptedLoss, Answer, Command, DirectoryCommand, LossEstimate, Request, State, StepName,
+};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use types::regions::Catalogue;
@@ -30,6 +33,8 @@ pub fn region(name: &str) -> RegionName {
 }
 
 pub struct Fake {
+    /// Devices of each bulk that was imported.
+    pub imported: Mutex<Vec<Vec<String>>>,
     pub state: Mutex<Arc<State>>,
     pub now: Mutex<i64>,
     /// What the next submit and check give instead of an answer.
@@ -268,6 +273,46 @@ impl Backend for Fake {
         })
     }
 
+    fn devices(
+        &self,
+        _hub: HubId,
+        partition: PartitionId,
+        after: Option<types::DeviceId>,
+    ) -> BoxFuture<'_, Result<Vec<crate::backend::ExportedDevice>, String>> {
+        Box::pin(async move {
+            if partition.0 > 1 || after.is_some() {
+                return Ok(Vec::new());
+            }
+            let id = types::DeviceId::parse(&format!("d{}", partition.0 + 1)).unwrap();
+            let identity = serde_json::json!({ "deviceId": id, "etag": "e", "status": "enabled",
+                "authentication": { "type": "sas", "symmetricKey": { "primaryKey": "k", "secondaryKey": "l" } } });
+            let twin = serde_json::json!({ "etag": "t", "tags": { "t": 1 }, "properties": { "desired": {} } });
+            Ok(vec![(id, identity, twin)])
+        })
+    }
+
+    /// Refuses devices named `bad`.
+    fn import_devices(
+        &self,
+        _hub: HubId,
+        entries: Vec<crate::backend::DeviceEntry>,
+    ) -> BoxFuture<'_, Result<Vec<crate::backend::DeviceError>, String>> {
+        Box::pin(async move {
+            let names = entries.iter().map(|entry| entry.device.to_string());
+            self.imported.lock().unwrap().push(names.collect());
+            let bad = entries
+                .into_iter()
+                .filter(|entry| entry.device.as_str() == "bad");
+            Ok(bad
+                .map(|entry| crate::backend::DeviceError {
+                    device: entry.device,
+                    code: "DeviceInvalid".into(),
+                    message: "it is bad".into(),
+                })
+                .collect())
+        })
+    }
+
     fn figures(&self, _hub: HubId) -> BoxFuture<'_, Option<HubFigures>> {
         Box::pin(async move { self.figures.lock().unwrap().clone() })
     }
@@ -330,14 +375,12 @@ impl Reply {
 pub struct World {
     pub fake: Arc<Fake>,
     pub api: Arc<Api>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
     /// Regions westus2, westcentralus and eastus (manual failover is not offered there, its pair does not run).
     pub fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let tokens = TokenAuthority::load_or_make(&folder.path().join("tokens.key")).unwrap();
+        let tokens = TokenAuthority::new();
         let fake = Arc::new(Fake {
             state: Mutex::default(),
             now: Mutex::new(START),
@@ -369,6 +412,7 @@ impl World {
                 },
             })),
             submitted: Mutex::default(),
+            imported: Mutex::default(),
             loss: Mutex::default(),
             primary_is_well: Mutex::new(false),
             leaderless: Mutex::new(0),
@@ -409,13 +453,15 @@ impl World {
             }],
         });
         assert_eq!(answer, Answer::Done);
+        let key = DirectoryCommand::AddKey(test_key());
+        assert_eq!(fake.apply(Command::Directory(key)), Answer::Done);
         let backend: Arc<dyn Backend> = fake.clone();
-        let api = Arc::new(Api { backend, tokens });
-        World {
-            fake,
-            api,
-            _folder: folder,
-        }
+        let api = Arc::new(Api {
+            backend,
+            tokens,
+            guard: Default::default(),
+        });
+        World { fake, api }
     }
 
     /// With the group `RG` in westus2.
@@ -447,9 +493,12 @@ impl World {
             authority: HOST,
             audience,
             tenant: TENANT,
-            principal: &state.deployment.principals[0],
+            subject: Subject::Application(&state.directory.applications[APP]),
         };
-        self.api.tokens.issue(&grant, self.fake.now()).unwrap()
+        self.api
+            .tokens
+            .issue(&state, &grant, self.fake.now())
+            .unwrap()
     }
 
     /// Sends a request as it is.

@@ -1,35 +1,68 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use control::directory::{ApplicationSecret, Secret};
+use std::sync::OnceLock;
 
 const NOW: UnixMillis = UnixMillis(1_795_403_045_678);
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 
-fn authority() -> (tempfile::TempDir, Arc<TokenAuthority>) {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = TokenAuthority::load_or_make(&folder.path().join("tokens.key")).unwrap();
-    (folder, authority)
-}
-
-fn principal() -> Principal {
-    Principal {
-        client_id: "app".into(),
-        object_id: "object".into(),
-        // SHA-256 of "salt" + "secret", made with another program.
-        secret_sha256: "bede90386d450cea8b77b822f8887065e4e5abf132c2f9dccfcc7fbd4cba5e35".into(),
-        salt: "salt".into(),
+/// Making one takes long in a debug build.
+pub(crate) fn test_key() -> SigningKey {
+    static KEY: OnceLock<SigningKey> = OnceLock::new();
+    let made = UnixMillis(0);
+    let key = KEY.get_or_init(|| new_key().unwrap());
+    SigningKey {
+        made,
+        ..key.clone()
     }
 }
 
-fn issue(authority: &TokenAuthority, audience: &str) -> String {
-    let principal = principal();
+fn other_key() -> SigningKey {
+    static KEY: OnceLock<SigningKey> = OnceLock::new();
+    KEY.get_or_init(|| new_key().unwrap()).clone()
+}
+
+fn state(keys: &[SigningKey]) -> State {
+    let mut state = State::default();
+    state.directory.keys = keys.to_vec();
+    state
+}
+
+fn application() -> Application {
+    Application {
+        client_id: "app".into(),
+        object_id: "object".into(),
+        display_name: "App".into(),
+        enabled: true,
+        created: NOW,
+        secrets: vec![secret(None)],
+        certificates: Vec::new(),
+    }
+}
+
+fn secret(expires: Option<UnixMillis>) -> ApplicationSecret {
+    ApplicationSecret {
+        id: "s".into(),
+        hint: "sec".into(),
+        // SHA-256 of "salt" + "secret", made with another program.
+        sha256: Secret("bede90386d450cea8b77b822f8887065e4e5abf132c2f9dccfcc7fbd4cba5e35".into()),
+        salt: "salt".into(),
+        created: NOW,
+        expires,
+    }
+}
+
+fn issue(state: &State, audience: &str) -> String {
+    let application = application();
     let grant = Grant {
         authority: "localhost:8443",
         audience,
         tenant: TENANT,
-        principal: &principal,
+        subject: Subject::Application(&application),
     };
-    authority.issue(&grant, NOW).unwrap()
+    TokenAuthority::new().issue(state, &grant, NOW).unwrap()
 }
+
+const OWN: &str = "https://localhost:8443/";
 
 fn expected() -> Expected<'static> {
     Expected {
@@ -39,12 +72,13 @@ fn expected() -> Expected<'static> {
     }
 }
 
-fn check(authority: &TokenAuthority, token: &str, error: TokenError) {
-    assert_eq!(
-        authority.verify(token, &expected(), NOW),
-        Err(error),
-        "{token}"
-    );
+fn verify(state: &State, token: &str) -> Result<Claims, TokenError> {
+    TokenAuthority::new().verify(state, token, &expected(), NOW)
+}
+
+#[track_caller]
+fn check(state: &State, token: &str, error: TokenError) {
+    assert_eq!(verify(state, token), Err(error), "{token}");
 }
 
 fn encoded(value: &Value) -> String {
@@ -53,61 +87,120 @@ fn encoded(value: &Value) -> String {
 
 #[test]
 fn a_token_says_who_for_what_and_until_when() {
-    let (_folder, authority) = authority();
-    let token = issue(&authority, "https://localhost:8443/");
-    let claims = authority.verify(&token, &expected(), NOW).unwrap();
+    let state = state(&[test_key()]);
+    let token = issue(&state, OWN);
+    let claims = verify(&state, &token).unwrap();
     assert_eq!(
         (claims.iat, claims.nbf, claims.exp),
         (1_795_403_045, 1_795_403_045, 1_795_406_645)
     );
     assert_eq!(claims.iss, format!("https://localhost:8443/{TENANT}/"));
-    assert_eq!(
-        (
-            claims.appid.as_str(),
-            claims.oid.as_str(),
-            claims.sub.as_str()
-        ),
-        ("app", "object", "object")
-    );
-    assert_eq!(
-        (
-            claims.tid.as_str(),
-            claims.idtyp.as_str(),
-            claims.ver.as_str()
-        ),
-        (TENANT, "app", "1.0")
-    );
+    let who = [&claims.appid, &claims.azp, &claims.oid, &claims.sub];
+    assert_eq!(who, ["app", "app", "object", "object"]);
+    let what = [&claims.tid, &claims.idtyp, &claims.ver];
+    assert_eq!(what, [TENANT, "app", "1.0"]);
+    assert_eq!(claims.user, None);
     let header: Value = part(token.split('.').next().unwrap()).unwrap();
     assert_eq!(
         (&header["alg"], &header["kid"]),
-        (&json!("ES256"), &authority.key_set()["keys"][0]["kid"])
+        (&json!("RS256"), &key_set(&state)["keys"][0]["kid"])
     );
 }
 
 #[test]
-fn the_published_key_verifies_the_signature() {
-    let (_folder, authority) = authority();
-    let token = issue(&authority, "https://localhost:8443/");
-    let (signed, signature) = token.rsplit_once('.').unwrap();
-    let key = &authority.key_set()["keys"][0];
-    let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
-    let point = [vec![4], coordinate("x"), coordinate("y")].concat();
-    assert_eq!(point.len(), 65);
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .verify(
-            signed.as_bytes(),
-            &URL_SAFE_NO_PAD.decode(signature).unwrap(),
-        )
-        .unwrap();
+fn a_users_token_names_them_their_session_and_their_groups() {
+    let state = state(&[test_key()]);
+    let user = user();
+    let groups = ["corp:ops".to_owned()];
+    let grant = Grant {
+        authority: "localhost:8443",
+        audience: OWN,
+        tenant: TENANT,
+        subject: Subject::User {
+            user: &user,
+            client_id: "castling-cli",
+            session: "session",
+            groups: &groups,
+        },
+    };
+    let token = TokenAuthority::new().issue(&state, &grant, NOW).unwrap();
+    let claims = verify(&state, &token).unwrap();
+    assert_eq!(
+        (claims.idtyp.as_str(), claims.appid.as_str()),
+        ("user", "castling-cli")
+    );
+    let said = claims.user.unwrap();
+    assert_eq!(said.upn, "ada@castling.localhost");
+    assert_eq!(
+        (said.sid.as_str(), said.scp.as_str()),
+        ("session", "user_impersonation")
+    );
+    assert_eq!(said.groups, groups);
+}
+
+fn user() -> User {
+    User {
+        object_id: "u".into(),
+        name: "ada@castling.localhost".into(),
+        display_name: "Ada".into(),
+        password: None,
+        password_expired: false,
+        enabled: true,
+        created: NOW,
+        external: None,
+        failures: 0,
+        locked_until: None,
+        last_sign_in: None,
+    }
+}
+
+#[test]
+fn without_a_key_nothing_is_signed() {
+    let grant = Grant {
+        authority: "localhost:8443",
+        audience: OWN,
+        tenant: TENANT,
+        subject: Subject::Application(&application()),
+    };
+    let error = TokenAuthority::new()
+        .issue(&state(&[]), &grant, NOW)
+        .unwrap_err();
+    assert!(error.contains("no signing key"), "{error}");
+}
+
+#[test]
+fn a_new_key_signs_once_it_is_settled_and_the_old_ones_tokens_stay_good() {
+    let mut new = other_key();
+    new.made = NOW.plus(1 - limits::SIGNING_KEY_SETTLE_MS);
+    let old = state(&[test_key()]);
+    let mut both = state(&[test_key(), new]);
+    let kid = |token: &str| part::<Value>(token.split('.').next().unwrap()).unwrap()["kid"].clone();
+    assert_eq!(kid(&issue(&both, OWN)), both.directory.keys[0].kid.as_str());
+    both.directory.keys[1].made = NOW.plus(-limits::SIGNING_KEY_SETTLE_MS);
+    assert_eq!(kid(&issue(&both, OWN)), both.directory.keys[1].kid.as_str());
+    assert!(verify(&both, &issue(&old, OWN)).is_ok());
+    check(&old, &issue(&both, OWN), TokenError::Signature);
+    assert_eq!(key_set(&both)["keys"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn another_key_is_due_without_one_and_after_thirty_days() {
+    assert!(key_is_due(&state(&[]), NOW));
+    let mut key = test_key();
+    key.made = NOW;
+    let state = state(&[key]);
+    let later = |millis| key_is_due(&state, NOW.plus(millis));
+    assert!(!later(limits::SIGNING_KEY_ROTATE_MS - 1));
+    assert!(later(limits::SIGNING_KEY_ROTATE_MS));
 }
 
 #[test]
 fn a_token_is_good_for_an_hour_with_a_minute_of_skew() {
-    let (_folder, authority) = authority();
-    let token = issue(&authority, "https://localhost:8443/");
+    let state = state(&[test_key()]);
+    let token = issue(&state, OWN);
     let at = |seconds: i64| {
-        authority
-            .verify(&token, &expected(), NOW.plus(seconds * 1000))
+        TokenAuthority::new()
+            .verify(&state, &token, &expected(), NOW.plus(seconds * 1000))
             .map(|_| ())
     };
     assert_eq!(at(3659), Ok(()));
@@ -117,23 +210,14 @@ fn a_token_is_good_for_an_hour_with_a_minute_of_skew() {
 }
 
 #[test]
-fn changed_and_foreign_tokens_are_refused() {
-    let (_folder, mine) = authority();
-    let (_other_folder, other) = authority();
-    check(
-        &mine,
-        &issue(&other, "https://localhost:8443/"),
-        TokenError::Signature,
-    );
-    let token = issue(&mine, "https://localhost:8443/");
+fn changed_tokens_are_refused() {
+    let mine = state(&[test_key()]);
+    let token = issue(&mine, OWN);
     let parts: Vec<&str> = token.split('.').collect();
     let mut claims: Value = part(parts[1]).unwrap();
     claims["exp"] = json!(9_999_999_999_i64);
-    check(
-        &mine,
-        &format!("{}.{}.{}", parts[0], encoded(&claims), parts[2]),
-        TokenError::Signature,
-    );
+    let changed = format!("{}.{}.{}", parts[0], encoded(&claims), parts[2]);
+    check(&mine, &changed, TokenError::Signature);
     let mut flipped = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
     flipped[10] ^= 1;
     let flipped = URL_SAFE_NO_PAD.encode(flipped);
@@ -146,33 +230,27 @@ fn changed_and_foreign_tokens_are_refused() {
 
 #[test]
 fn the_algorithm_is_not_the_tokens_choice() {
-    let (_folder, authority) = authority();
-    let token = issue(&authority, "https://localhost:8443/");
+    let state = state(&[test_key()]);
+    let token = issue(&state, OWN);
     let parts: Vec<&str> = token.split('.').collect();
-    let kid = &authority.key_set()["keys"][0]["kid"];
-    for alg in ["none", "None", "HS256", "RS256", "ES384", ""] {
+    let kid = &state.directory.keys[0].kid;
+    for alg in ["none", "None", "HS256", "ES256", "RS512", "PS256", ""] {
         let header = encoded(&json!({ "alg": alg, "kid": kid, "typ": "JWT" }));
+        let given = format!("{header}.{}.{}", parts[1], parts[2]);
+        check(&state, &given, TokenError::Algorithm);
         check(
-            &authority,
-            &format!("{header}.{}.{}", parts[1], parts[2]),
-            TokenError::Algorithm,
-        );
-        check(
-            &authority,
+            &state,
             &format!("{header}.{}.", parts[1]),
             TokenError::Algorithm,
         );
     }
-    check(
-        &authority,
-        &format!("{}.{}.", parts[0], parts[1]),
-        TokenError::Signature,
-    );
+    let unsigned = format!("{}.{}.", parts[0], parts[1]);
+    check(&state, &unsigned, TokenError::Signature);
 }
 
 #[test]
 fn malformed_tokens_are_refused() {
-    let (_folder, authority) = authority();
+    let state = state(&[test_key()]);
     for bad in [
         "",
         ".",
@@ -183,7 +261,7 @@ fn malformed_tokens_are_refused() {
         "e30.e30.e30",
         &"x".repeat(100_000),
     ] {
-        let error = authority.verify(bad, &expected(), NOW).unwrap_err();
+        let error = verify(&state, bad).unwrap_err();
         assert!(
             matches!(error, TokenError::Malformed | TokenError::Algorithm),
             "{bad}: {error:?}"
@@ -193,27 +271,32 @@ fn malformed_tokens_are_refused() {
 
 #[test]
 fn tenant_issuer_and_audience_must_be_ours() {
-    let (_folder, authority) = authority();
-    let token = issue(&authority, "https://localhost:8443/");
-    let other = Expected {
-        tenant: "other",
-        ..expected()
+    let state = state(&[test_key()]);
+    let token = issue(&state, OWN);
+    let as_seen = |expected: Expected<'_>| {
+        TokenAuthority::new()
+            .verify(&state, &token, &expected, NOW)
+            .map(|_| ())
     };
+    let tenant = "other";
     assert_eq!(
-        authority.verify(&token, &other, NOW),
+        as_seen(Expected {
+            tenant,
+            ..expected()
+        }),
         Err(TokenError::Issuer)
     );
-    check(
-        &authority,
-        &issue(&authority, "https://graph.example.com/"),
-        TokenError::Audience,
-    );
+    let foreign = issue(&state, "https://graph.example.com/");
+    check(&state, &foreign, TokenError::Audience);
     // Another region of the deployment issued it under another of its names.
-    let elsewhere = Expected {
-        authority: "127.0.0.2:8443",
-        ..expected()
-    };
-    assert!(authority.verify(&token, &elsewhere, NOW).is_ok());
+    let authority = "127.0.0.2:8443";
+    assert_eq!(
+        as_seen(Expected {
+            authority,
+            ..expected()
+        }),
+        Ok(())
+    );
 }
 
 #[test]
@@ -250,83 +333,55 @@ fn audiences_of_the_deployment_and_the_well_known_ones_are_taken() {
     }
 }
 
+fn check_secret(
+    authority: &TokenAuthority,
+    given: &str,
+    at: UnixMillis,
+) -> Result<(), SecretError> {
+    authority.check_secret(&application(), given, at)
+}
+
 #[test]
 fn secrets_are_compared_with_their_salted_hash() {
-    let (_folder, authority) = authority();
-    let principal = principal();
-    assert_eq!(authority.check_secret(&principal, "secret", NOW), Ok(()));
+    let authority = TokenAuthority::new();
+    assert_eq!(check_secret(&authority, "secret", NOW), Ok(()));
     for wrong in ["", "Secret", "secret ", "saltsecret"] {
         assert_eq!(
-            authority.check_secret(&principal, wrong, NOW),
+            check_secret(&authority, wrong, NOW),
             Err(SecretError::Wrong)
         );
     }
 }
 
 #[test]
-fn after_ten_wrong_secrets_even_the_right_one_waits_a_minute() {
-    let (_folder, authority) = authority();
-    let principal = principal();
-    for _ in 0..10 {
-        assert_eq!(
-            authority.check_secret(&principal, "no", NOW),
-            Err(SecretError::Wrong)
-        );
-    }
+fn a_secret_counts_until_it_expires() {
+    let authority = TokenAuthority::new();
+    let mut known = application();
+    known.secrets = vec![secret(Some(NOW.plus(1)))];
+    assert_eq!(authority.check_secret(&known, "secret", NOW), Ok(()));
+    let later = authority.check_secret(&known, "secret", NOW.plus(1));
+    assert_eq!(later, Err(SecretError::Expired));
+    known.secrets.push(secret(None));
     assert_eq!(
-        authority.check_secret(&principal, "secret", NOW),
-        Err(SecretError::TooManyAttempts)
-    );
-    let other = Principal {
-        client_id: "other".into(),
-        ..principal.clone()
-    };
-    assert_eq!(authority.check_secret(&other, "secret", NOW), Ok(()));
-    assert_eq!(
-        authority.check_secret(&principal, "secret", NOW.plus(60_000)),
+        authority.check_secret(&known, "secret", NOW.plus(1)),
         Ok(())
     );
 }
 
 #[test]
-fn the_key_is_made_once_for_its_owner_only_and_found_again() {
-    let (folder, made) = authority();
-    let path = folder.path().join("tokens.key");
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let found = TokenAuthority::load_or_make(&path).unwrap();
-    let token = issue(&made, "https://localhost:8443/");
-    assert!(found.verify(&token, &expected(), NOW).is_ok());
-    let files = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(files, 1, "no temporary file is left");
-}
-
-#[test]
-fn a_key_that_others_may_read_is_refused_with_what_to_do() {
-    let (folder, _) = authority();
-    let path = folder.path().join("tokens.key");
-    for mode in [0o640, 0o604, 0o660] {
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let error = TokenAuthority::load_or_make(&path).err().unwrap();
-        assert!(
-            error.contains("tokens.key") && error.contains("chmod 600"),
-            "{error}"
-        );
+fn after_ten_wrong_secrets_even_the_right_one_waits_a_minute() {
+    let authority = TokenAuthority::new();
+    for _ in 0..10 {
+        assert_eq!(check_secret(&authority, "no", NOW), Err(SecretError::Wrong));
     }
-}
-
-#[test]
-fn a_damaged_key_is_an_error_and_is_not_replaced() {
-    let (folder, _) = authority();
-    let path = folder.path().join("tokens.key");
-    for damage in [
-        "",
-        "nonsense",
-        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-    ] {
-        std::fs::write(&path, damage).unwrap();
-        let error = TokenAuthority::load_or_make(&path).err().unwrap();
-        assert!(error.contains("tokens.key"), "{error}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), damage);
-    }
+    assert_eq!(
+        check_secret(&authority, "secret", NOW),
+        Err(SecretError::TooManyAttempts)
+    );
+    let other = Application {
+        client_id: "other".into(),
+        ..application()
+    };
+    assert_eq!(authority.check_secret(&other, "secret", NOW), Ok(()));
+    assert_eq!(check_secret(&authority, "secret", NOW.plus(60_000)), Ok(()));
 }

@@ -1,5 +1,6 @@
 //! Requests to a running world: any of its regions will do.
 
+use super::contexts::{Contexts, Credential};
 use super::failure::Failure;
 use crate::world::status::PATH as STATUS;
 use crate::world::up_file::{UpFile, UpRegion};
@@ -97,10 +98,20 @@ impl From<Trouble> for Failure {
 
 /// The way to a running world.
 pub struct Network {
-    data: PathBuf,
+    source: Source,
     state: RwLock<Arc<Known>>,
     /// The region that answered last.
     preferred: AtomicUsize,
+}
+
+/// Where it is known from.
+enum Source {
+    /// A data folder with an `up.json`.
+    Folder(PathBuf),
+    /// The name of a context, and who signed in.
+    Context(String, Box<Credential>),
+    /// Nobody signed in yet.
+    Address,
 }
 
 struct Known {
@@ -114,12 +125,69 @@ impl Network {
     /// # Errors
     /// With what to do about it.
     pub fn open(data: &Path) -> Result<Network, Failure> {
-        let known = Known::of(UpFile::read(data)?)?;
+        Network::with(UpFile::read(data)?, Source::Folder(data.to_owned()))
+    }
+
+    /// The deployment of a context.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn of_context(name: &str) -> Result<Network, Failure> {
+        let stored = Contexts::read()?.get(name)?.clone();
+        let source = Source::Context(name.to_owned(), Box::new(stored.credential));
+        Network::with(stored.deployment, source)
+    }
+
+    /// A deployment that nobody signed in to yet.
+    ///
+    /// # Errors
+    /// When its authority cannot be read.
+    pub fn at(up: UpFile) -> Result<Network, Failure> {
+        Network::with(up, Source::Address)
+    }
+
+    fn with(up: UpFile, source: Source) -> Result<Network, Failure> {
         Ok(Network {
-            data: data.to_owned(),
-            state: RwLock::new(Arc::new(known)),
+            source,
+            state: RwLock::new(Arc::new(Known::of(up)?)),
             preferred: AtomicUsize::new(0),
         })
+    }
+
+    /// The context's name, if it is one.
+    pub fn context(&self) -> Option<&str> {
+        match &self.source {
+            Source::Context(name, _) => Some(name),
+            Source::Folder(_) | Source::Address => None,
+        }
+    }
+
+    /// Who asks.
+    pub fn credential(&self) -> Credential {
+        match &self.source {
+            Source::Context(_, credential) => (**credential).clone(),
+            Source::Folder(_) | Source::Address => {
+                let up = self.up();
+                Credential::Secret {
+                    client_id: up.client_id,
+                    secret: up.client_secret,
+                }
+            }
+        }
+    }
+
+    /// `https://HOST:PORT` of the management API that answers first.
+    pub fn base(&self) -> String {
+        let known = self.known();
+        let at = self.preferred.load(Ordering::Relaxed);
+        match known.up.regions.get(at).or(known.up.regions.first()) {
+            Some(region) => format!(
+                "https://{}:{}",
+                host_of(&region.address),
+                region.management_port
+            ),
+            None => known.up.management_url.clone(),
+        }
     }
 
     /// What the world told about itself when it was last asked.
@@ -136,7 +204,10 @@ impl Network {
 
     /// Looks again where the world is: ports and certificates may be others after a restart.
     pub fn look_again(&self) -> bool {
-        let Ok(up) = UpFile::read(&self.data) else {
+        let Source::Folder(data) = &self.source else {
+            return false;
+        };
+        let Ok(up) = UpFile::read(data) else {
             return false;
         };
         if up.pid == self.known().up.pid {

@@ -1,6 +1,7 @@
 //! `castling hub …`.
 
 use super::Context;
+use super::access::{self, Approvals};
 use super::confirm::confirm;
 use super::consumer_group::{self, ConsumerGroup};
 use super::drill::{self, Drill};
@@ -9,8 +10,10 @@ use super::failure::Failure;
 use super::hub_view;
 use super::json::text;
 use super::management::{HubResource, Management};
+use super::plan::{self, Plan};
 use super::salvage::{self, Salvage};
 use super::span;
+use super::transfer;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
@@ -59,6 +62,20 @@ such a hub waits (acknowledges nothing) or degrades (acknowledges as an async hu
     /// Rehearse: fail over and back on purpose, with a report
     #[command(subcommand)]
     Drill(Drill),
+    /// Fail over many hubs in one go
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Failovers that wait for a second person
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// Write a hub's definition down as an ARM template, to make it anew elsewhere
+    #[command(
+        after_help = "Example:\n  castling hub export my-hub --devices --keys --file my-hub.json"
+    )]
+    Export(transfer::Export),
+    /// Make a hub from what `export` wrote
+    #[command(after_help = "Example:\n  castling --context other hub import my-hub.json")]
+    Import(transfer::Import),
     /// Name those who read a hub's events, each with its own position
     #[command(subcommand)]
     ConsumerGroup(ConsumerGroup),
@@ -179,6 +196,10 @@ pub fn run(command: &Hub, context: &Context) -> Result<(), Failure> {
         Hub::Failover(command) => failover::run(command, context),
         Hub::Salvage(command) => salvage::run(command, context),
         Hub::Drill(command) => drill::run(command, context),
+        Hub::Plan(command) => plan::run(command, context),
+        Hub::Approvals(command) => access::approvals(command, context),
+        Hub::Export(wanted) => transfer::export(wanted, context),
+        Hub::Import(wanted) => transfer::import(wanted, context),
         Hub::ConsumerGroup(command) => consumer_group::run(command, context),
     }
 }
@@ -237,7 +258,11 @@ fn show(name: &str, management: &Management<'_>, context: &Context) -> Result<()
     hub_view::show(&hub, context)
 }
 
-fn ensure_group(name: &str, location: &str, management: &Management<'_>) -> Result<(), Failure> {
+pub fn ensure_group(
+    name: &str,
+    location: &str,
+    management: &Management<'_>,
+) -> Result<(), Failure> {
     let path = management.group_path(name);
     if management.ask(Method::GET, &path, None)?.status != 404 {
         // Whatever else is wrong, creating the hub says it.

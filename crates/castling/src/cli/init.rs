@@ -64,6 +64,9 @@ pub struct Init {
     /// Failovers a hub may make in 24 hours; failbacks are counted on their own
     #[arg(long, value_name = "COUNT", default_value_t = types::limits::FAILOVERS_PER_DAY)]
     failovers_per_day: u32,
+    /// Have another person approve a failover before it begins
+    #[arg(long)]
+    second_approver: bool,
 }
 
 #[derive(clap::Subcommand)]
@@ -105,7 +108,7 @@ fn make(init: &Init, out: &Out) -> Result<(), Failure> {
     let folder = init.folder.as_deref().unwrap_or(Path::new("."));
     let plan = plan(init)?;
     let nodes = plan.nodes.clone();
-    let operator = Operator::make(folder, plan)?;
+    let (operator, first) = Operator::make(folder, plan)?;
     for node in &nodes {
         operator.write_node(node)?;
     }
@@ -115,6 +118,7 @@ fn make(init: &Init, out: &Out) -> Result<(), Failure> {
             "folder": folder.display().to_string(),
             "nodes": names,
             "operator": folder.join("operator").display().to_string(),
+            "administrator": { "name": first.name, "password": first.password },
         }));
     }
     out.line(format!(
@@ -130,6 +134,10 @@ fn make(init: &Init, out: &Out) -> Result<(), Failure> {
     out.line(format!(
         "\nThe first start needs all of them. Then, as the operator:\n\n  export CASTLING_DATA='{}'\n  castling status\n",
         absolute(&folder.join("operator")).display()
+    ))?;
+    out.line(format!(
+        "Administrator: {}\nPassword:      {}\nThe password is shown this once and kept nowhere.\n",
+        first.name, first.password
     ))?;
     let note = "Note: two regions alone lose their control plane with either of them; add --witness NAME, a third vote elsewhere.";
     if nodes.len() == 2 {
@@ -232,6 +240,7 @@ fn plan(init: &Init) -> Result<Plan, Failure> {
         ports,
         cooldown: init.failover_cooldown.clone(),
         per_day: init.failovers_per_day,
+        second_approver: init.second_approver,
     })
 }
 

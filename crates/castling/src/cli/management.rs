@@ -2,8 +2,9 @@
 
 use super::failure::{Failure, Refused};
 use super::http::{Answer, Door, Network, Request};
-use super::json::{at, items, text};
+use super::json::{items, text};
 use super::out::spinner;
+use super::signing_in;
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -264,7 +265,8 @@ impl<'a> Management<'a> {
         {
             return Ok(token.clone());
         }
-        let (token, life) = self.sign_in()?;
+        let refused = kept.as_ref().map(|(token, _)| token.as_str());
+        let (token, life) = signing_in::token(self.network, refused)?;
         *kept = Some((
             token.clone(),
             Instant::now() + life.saturating_sub(TOKEN_MARGIN),
@@ -272,49 +274,12 @@ impl<'a> Management<'a> {
         Ok(token)
     }
 
+    /// Keeps it as one that is not taken any more.
     fn forget_token(&self) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn sign_in(&self) -> Result<(String, Duration), Failure> {
-        self.network.prefer_live();
-        let up = self.network.up();
-        // An audience that every region takes: the first one may be the region that is lost.
-        let scope = "https://management.azure.com/.default";
-        let form = [
-            ("client_id", up.client_id.as_str()),
-            ("client_secret", &up.client_secret),
-            ("grant_type", "client_credentials"),
-            ("scope", scope),
-        ];
-        let form: Vec<String> = form
-            .iter()
-            .map(|(name, value)| format!("{name}={}", percent::encode(value)))
-            .collect();
-        let request = Request {
-            method: Method::POST,
-            door: Door::Management,
-            host: None,
-            path_and_query: format!("/{}/oauth2/v2.0/token", up.tenant),
-            headers: vec![(
-                "content-type".into(),
-                "application/x-www-form-urlencoded".into(),
-            )],
-            body: Some(form.join("&").into_bytes()),
-        };
-        let answer = self.network.send(&request)?;
-        let document = answer.json()?;
-        let token = text(&document, "access_token");
-        if !answer.is_success() || token.is_empty() {
-            return Err(Failure::Failed(format!(
-                "signing in failed: {} {}",
-                answer.status,
-                text(&document, "error_description")
-            )));
+        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, until)) = kept.as_mut() {
+            *until = Instant::now();
         }
-        let life = at(&document, "expires_in")
-            .and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
-        Ok((token, Duration::from_secs(life.unwrap_or(300))))
     }
 }
 

@@ -1,10 +1,15 @@
 //! The command line. Everything but `up`, `region`, `witness`, `init` and `recover` speaks the public APIs of a running world, so whatever it does others can do.
 
+mod access;
+mod activity;
 mod c2d;
 mod config_file;
 mod confirm;
 mod consumer_group;
+mod context;
+mod contexts;
 mod device;
+mod directory;
 mod drill;
 mod events;
 mod failover;
@@ -17,21 +22,26 @@ mod hub;
 mod hub_view;
 mod init;
 mod json;
+mod login;
+mod login_person;
 mod loss_view;
 mod management;
 mod mqtt;
 mod out;
 mod page;
+mod plan;
 mod recover;
 mod region;
 mod report_view;
 mod salvage;
 mod service;
 pub(crate) mod settings;
+mod signing_in;
 mod simulate;
 mod span;
 mod status;
 mod stop;
+mod transfer;
 mod twin;
 mod up;
 
@@ -79,6 +89,15 @@ struct Global {
         value_name = "DIR"
     )]
     data: Option<PathBuf>,
+    /// Deployment that `castling login` signed in to [default: the world in --data or ./castling-data, else the one in use]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "CASTLING_CONTEXT",
+        value_name = "NAME"
+    )]
+    context: Option<String>,
     /// What to print: tables for people, JSON for programs
     #[arg(
         long,
@@ -109,6 +128,34 @@ enum Command {
     Status,
     /// Let one surviving node go on alone, when most nodes are gone for good
     Recover(recover::Recover),
+    /// Sign in to a deployment, for the commands that follow
+    Login(Box<login::Login>),
+    /// End the session of a context, and forget it
+    Logout,
+    /// Choose among the deployments that were signed in to
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// People who may sign in
+    #[command(subcommand)]
+    User(directory::User),
+    /// Programs that may sign in
+    #[command(subcommand)]
+    App(directory::App),
+    /// Sign-ins of people
+    #[command(subcommand)]
+    Session(directory::Session),
+    /// External OpenID Connect providers
+    #[command(subcommand)]
+    Provider(directory::Provider),
+    /// Who may do what, and where
+    #[command(subcommand)]
+    Role(access::Role),
+    /// Keep subscriptions, groups or hubs from being deleted or changed
+    #[command(subcommand)]
+    Lock(access::Lock),
+    /// What was done, by whom
+    #[command(subcommand)]
+    Activity(activity::Activity),
     /// Create, show and fail over hubs
     #[command(subcommand)]
     Hub(hub::Hub),
@@ -142,6 +189,22 @@ impl Global {
     }
 }
 
+/// Where commands go: a context that is named, a folder that is named, a world of this folder, the context in use. A world
+/// here goes before the context in use: whoever tries something out must not hit what they signed in to elsewhere.
+fn network(global: &Global) -> Result<Network, Failure> {
+    if let Some(name) = &global.context {
+        return Network::of_context(name);
+    }
+    let here = global.folder().join("up.json").exists();
+    if global.data.is_none()
+        && !here
+        && let Some(name) = contexts::Contexts::read()?.current
+    {
+        return Network::of_context(&name);
+    }
+    Network::open(&global.folder())
+}
+
 /// What every command that speaks to a world needs.
 struct Context {
     network: Network,
@@ -171,7 +234,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.global.output, cli.global.no_color);
     let open = || {
         Ok::<_, Failure>(Context {
-            network: Network::open(&cli.global.folder())?,
+            network: network(&cli.global)?,
             out,
         })
     };
@@ -183,8 +246,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
             None => region::run(&command.node(), false, &out),
         },
         Command::Witness(node) => region::run(&node, true, &out),
+        Command::Login(login) => login::run(&login, &cli.global, &out),
+        Command::Logout => login::logout(cli.global.context.as_deref(), &out),
+        Command::Context(command) => context::run(&command, &out),
         Command::Status => status::run(&open()?),
         Command::Recover(recover) => recover::run(&recover, &out),
+        Command::User(command) => directory::user(&command, &open()?),
+        Command::App(command) => directory::app(&command, &open()?),
+        Command::Session(command) => directory::session(&command, &open()?),
+        Command::Provider(command) => directory::provider(&command, &open()?),
+        Command::Role(command) => access::role(&command, &open()?),
+        Command::Lock(command) => access::lock(&command, &open()?),
+        Command::Activity(command) => match &command {
+            // Needs no deployment: the file is all there is to it.
+            activity::Activity::Verify { file } => activity::verify(file, &out),
+            other => activity::run(other, &open()?),
+        },
         Command::Hub(command) => hub::run(&command, &open()?),
         Command::Device(command) => device::run(&command, &open()?),
         Command::C2d(command) => c2d::run(&command, &open()?),

@@ -6,6 +6,7 @@ use super::out::Out;
 use super::region;
 use crate::world::deployment::write_private;
 use crate::world::node::{RECOVERED, Recovered};
+use crate::world::node_files;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -57,7 +58,8 @@ pub fn run(recover: &Recover, out: &Out) -> Result<(), Failure> {
         recover.yes.as_deref(),
         "There is no way back.",
     )?;
-    let member = consensus::Settings::with_times(me, &all, folder, settings.control_times);
+    let mut member = consensus::Settings::with_times(me, &all, folder, settings.control_times);
+    member.storage_key = Some(node_files::storage(&settings)?);
     let term = consensus::rebuild_from_survivor(&member).map_err(Failure::failed)?;
     let note = Recovered {
         term,

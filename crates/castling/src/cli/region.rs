@@ -6,8 +6,10 @@ use super::management::Management;
 use super::out::Out;
 use super::stop::Signals;
 use super::up;
+use crate::world::administrator::Administrator;
 use crate::world::castling_toml::Settings;
 use crate::world::node::{Node, NodeConfig, Part, Wanted};
+use crate::world::up_file::UpRegion;
 use crate::world::{self, Ports, deployment, node_files};
 use control::model::{self, Principal, Subscription};
 use serde_json::json;
@@ -182,6 +184,7 @@ async fn open(node: &mut Node, settings: &Settings, out: &Out) -> Result<(), Fai
     }
     let mut notes = Vec::new();
     let opened = node.serve(&mut notes).await?;
+    node.tell_reached(&reached(settings));
     if out.is_json() {
         return out.json(&json!({
             "node": settings.node.as_str(), "ready": true, "listening": opened, "notes": notes,
@@ -203,11 +206,34 @@ async fn open(node: &mut Node, settings: &Settings, out: &Out) -> Result<(), Fai
     }
 }
 
+/// Where regions are, as the operator laid them down: at the hosts of their links, with the same ports everywhere.
+fn reached(settings: &Settings) -> Vec<UpRegion> {
+    let listen = &settings.listen;
+    let regions = settings.nodes.iter().filter(|node| !node.witness);
+    regions
+        .map(|node| {
+            let host = node.link.rsplit_once(':').map_or("", |(host, _)| host);
+            UpRegion {
+                name: node.name.to_string(),
+                address: host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned(),
+                https_port: listen.https_port,
+                mqtt_port: listen.mqtt_port,
+                amqp_port: None,
+                management_port: listen.management_port,
+                plain_mqtt_port: listen.plain_mqtt_port,
+            }
+        })
+        .collect()
+}
+
 async fn config(settings: &Settings) -> Result<NodeConfig, Failure> {
     node_files::all_there(settings)?;
     let catalogue = up::catalogue_or_builtin(settings.catalogue.as_deref())?;
     world::in_catalogue(&settings.regions(), &catalogue).map_err(Failure::Usage)?;
-    let (tickets, tokens) = node_files::shared(settings)?;
+    let tickets = node_files::shared(settings)?;
     let listen = &settings.listen;
     let at = (listen.address, listen.link_port);
     let link_listener = TcpListener::bind(at).await.map_err(|error| {
@@ -233,7 +259,7 @@ async fn config(settings: &Settings) -> Result<NodeConfig, Failure> {
         },
         certificates: node_files::certificates(&settings.files)?,
         tickets,
-        tokens,
+        storage_key: node_files::storage(settings)?,
         wanted: wanted(settings),
         catalogue: Arc::new(catalogue),
         lease_times: settings.lease_times,
@@ -256,7 +282,7 @@ fn wanted(settings: &Settings) -> Wanted {
             regions: settings.regions(),
             policy: settings.policy,
             principals: vec![principal],
-            administrator: None,
+            administrator: settings.administrator.as_ref().map(Administrator::told),
             limits: Default::default(),
         },
         subscription: Subscription {

@@ -31,6 +31,15 @@ pub struct Settings {
     /// Failovers a hub may make in 24 hours; failbacks are counted on their own [default: 2]
     #[arg(long, value_name = "COUNT")]
     pub failovers_per_day: Option<u32>,
+    /// Have another person approve a failover before it begins [default: no]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub second_approver: Option<bool>,
+    /// Hubs that a subscription may have [default: 50]
+    #[arg(long, value_name = "COUNT")]
+    pub hubs_per_subscription: Option<u32>,
+    /// Reads of one principal per minute and region; a quarter of it for everything else [default: 1200]
+    #[arg(long, value_name = "COUNT")]
+    pub requests_per_minute: Option<u32>,
     /// Hubs are named NAME.DOMAIN [default: castling.localhost]
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub domain: Option<String>,
@@ -58,6 +67,9 @@ impl Settings {
             plain_mqtt_port: self.plain_mqtt_port.or(file.plain_mqtt_port),
             failover_cooldown: self.failover_cooldown.or(file.failover_cooldown),
             failovers_per_day: self.failovers_per_day.or(file.failovers_per_day),
+            second_approver: self.second_approver.or(file.second_approver),
+            hubs_per_subscription: self.hubs_per_subscription.or(file.hubs_per_subscription),
+            requests_per_minute: self.requests_per_minute.or(file.requests_per_minute),
             domain: self.domain.or(file.domain),
             catalogue: self.catalogue.or(file.catalogue),
             log: self.log.or(file.log),
@@ -90,6 +102,15 @@ impl Settings {
                         .map_err(|_| format!("`{value}` is not a count"))?,
                 )
             }
+            "second-approver" => {
+                self.second_approver = Some(
+                    value
+                        .parse()
+                        .map_err(|_| format!("`{value}` is neither true nor false"))?,
+                );
+            }
+            "hubs-per-subscription" => self.hubs_per_subscription = Some(count(value)?),
+            "requests-per-minute" => self.requests_per_minute = Some(count(value)?),
             "domain" => self.domain = Some(domain(value)?),
             "catalogue" => self.catalogue = Some(value.into()),
             "log" => self.log = Some(log_filter(value)?),
@@ -97,6 +118,10 @@ impl Settings {
         }
         Ok(true)
     }
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a count"))
 }
 
 fn port(text: &str) -> Result<u16, String> {

@@ -6,10 +6,11 @@ use super::out::Out;
 use super::settings::{Regions, Settings};
 use super::stop::Signals;
 use super::{DATA_DEFAULT, Global};
+use crate::world::administrator::FirstSignIn;
 use crate::world::castling_toml::LOG_DEFAULT;
 use crate::world::up_file::UpFile;
 use crate::world::{Ports, World, WorldConfig};
-use control::model::FailoverPolicy;
+use control::model::{DeploymentLimits, FailoverPolicy};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ async fn serve(config: WorldConfig, out: &Out) -> Result<(), Failure> {
         // Nothing was promised to anyone yet.
         () = signals.received() => return Ok(()),
     };
-    let announced = announce(&world.up, &data, out);
+    let announced = announce(&world.up, world.first_sign_in.as_ref(), &data, out);
     if announced.is_ok() || announced == Err(Failure::OutputClosed) {
         signals.received().await;
     }
@@ -83,6 +84,7 @@ async fn serve(config: WorldConfig, out: &Out) -> Result<(), Failure> {
 fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failure> {
     let catalogue = catalogue_or_builtin(settings.catalogue.as_deref())?;
     let default_policy = FailoverPolicy::default();
+    let usual = DeploymentLimits::default();
     Ok(WorldConfig {
         data,
         regions: settings
@@ -100,7 +102,20 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
                 .failover_cooldown
                 .unwrap_or(default_policy.cooldown_ms),
             per_day: settings.failovers_per_day.unwrap_or(default_policy.per_day),
-            second_approver: false,
+            second_approver: settings
+                .second_approver
+                .unwrap_or(default_policy.second_approver),
+        },
+        limits: DeploymentLimits {
+            hubs_per_subscription: settings
+                .hubs_per_subscription
+                .unwrap_or(usual.hubs_per_subscription),
+            reads_per_minute: settings
+                .requests_per_minute
+                .unwrap_or(usual.reads_per_minute),
+            writes_per_minute: settings
+                .requests_per_minute
+                .map_or(usual.writes_per_minute, |reads| reads.div_ceil(4)),
         },
         domain: settings.domain.unwrap_or_else(|| DOMAIN_DEFAULT.to_owned()),
         catalogue: Arc::new(catalogue),
@@ -162,11 +177,17 @@ pub fn raise_open_files() {
     }
 }
 
-fn announce(up: &UpFile, data: &Path, out: &Out) -> Result<(), Failure> {
+fn announce(
+    up: &UpFile,
+    first: Option<&FirstSignIn>,
+    data: &Path,
+    out: &Out,
+) -> Result<(), Failure> {
     if out.is_json() {
         return out.json(&json!({
             "managementUrl": up.management_url, "caFile": up.ca_file, "tenant": up.tenant, "subscription": up.subscription,
             "clientId": up.client_id, "domain": up.domain, "regions": up.regions, "notes": up.notes,
+            "administrator": first.map(|first| json!({ "name": first.name, "password": first.password })),
         }));
     }
     out.line(format!(
@@ -200,6 +221,14 @@ fn announce(up: &UpFile, data: &Path, out: &Out) -> Result<(), Failure> {
         ("Tenant", up.tenant.clone()),
         ("Client id", secret),
     ])?;
+    if let Some(first) = first {
+        out.line("")?;
+        out.pairs(&[
+            ("Administrator", first.name.clone()),
+            ("Password", first.password.clone()),
+        ])?;
+        out.line("The password is shown this once and kept nowhere.")?;
+    }
     for note in &up.notes {
         out.line(format!("Note: {note}"))?;
     }

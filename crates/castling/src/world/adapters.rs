@@ -1,28 +1,32 @@
 //! The management API's way into its region.
 
 use arm::backend::{
-    Backend, BoxFuture, By, ControlUnavailable, DeviceFigures, HubFigures, LeaseFigures,
-    PartitionLag, Replayed, Salvage, SalvageError, SalvagePage, SalvagedChange, SalvagedEvent,
-    Salvages,
+    Backend, BoxFuture, By, ControlUnavailable, DeviceEntry, DeviceError, DeviceFigures,
+    HubFigures, LeaseFigures, PartitionLag, RegionAddress, Replayed, Salvage, SalvageError,
+    SalvagePage, SalvagedChange, SalvagedEvent, Salvages,
 };
 use control::checks::CheckReport;
 use control::{AcceptedLoss, Answer, Command, Hub, State};
 use region::{Region, facts, peer, salvage};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use types::regions::Catalogue;
-use types::{HubId, Lsn, RegionName, UnixMillis, limits};
+use types::{DeviceId, HubId, Lsn, PartitionId, PartitionKey, RegionName, UnixMillis, limits};
 
 /// Shorter than the management API waits, so that it is told what is known.
 const FACTS_TIMEOUT: Duration = Duration::from_millis(limits::MANAGEMENT_FIGURES_MS_MAX - 300);
 
 pub struct ArmBackend {
     region: Arc<Region>,
+    reached: Reached,
 }
 
+/// Where regions are reached: told once their listeners are open.
+pub type Reached = Arc<OnceLock<Vec<RegionAddress>>>;
+
 impl ArmBackend {
-    pub fn new(region: Arc<Region>) -> Self {
-        ArmBackend { region }
+    pub fn new(region: Arc<Region>, reached: Reached) -> Self {
+        ArmBackend { region, reached }
     }
 
     fn hub(&self, id: HubId) -> Option<Hub> {
@@ -33,6 +37,10 @@ impl ArmBackend {
 impl Backend for ArmBackend {
     fn region(&self) -> &RegionName {
         &self.region.me
+    }
+
+    fn reached(&self) -> Vec<RegionAddress> {
+        self.reached.get().cloned().unwrap_or_default()
     }
 
     fn now(&self) -> UnixMillis {
@@ -159,6 +167,27 @@ impl Backend for ArmBackend {
                 .await
                 .map_err(error)
         })
+    }
+
+    fn devices(
+        &self,
+        hub: HubId,
+        partition: PartitionId,
+        after: Option<DeviceId>,
+    ) -> BoxFuture<'_, Result<Vec<arm::backend::ExportedDevice>, String>> {
+        Box::pin(super::devices::page(
+            &self.region,
+            PartitionKey { hub, partition },
+            after,
+        ))
+    }
+
+    fn import_devices(
+        &self,
+        hub: HubId,
+        entries: Vec<DeviceEntry>,
+    ) -> BoxFuture<'_, Result<Vec<DeviceError>, String>> {
+        Box::pin(super::devices::change(&self.region, hub, entries))
     }
 }
 

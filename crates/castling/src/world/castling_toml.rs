@@ -1,5 +1,6 @@
 //! `castling.toml`: the settings of one node (docs/formats/config.md).
 
+use super::administrator::Administrator;
 use crate::cli::settings;
 use control::model::FailoverPolicy;
 use region::lease::LeaseTimes;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub folder: PathBuf,
     pub log: String,
     pub deployment: Deployment,
+    /// The user that the first start makes.
+    pub administrator: Option<Administrator>,
     pub policy: FailoverPolicy,
     pub catalogue: Option<PathBuf>,
     /// In the order of their numbers.
@@ -98,7 +101,11 @@ pub struct Files {
     pub server_certificate: PathBuf,
     pub server_key: PathBuf,
     pub tickets_key: PathBuf,
-    pub tokens_key: PathBuf,
+    /// Made when it is missing.
+    pub storage_key: PathBuf,
+    /// Read by former versions; the control plane keeps what signs tokens.
+    #[serde(rename = "tokens_key")]
+    _tokens_key: Option<PathBuf>,
 }
 
 impl Default for Files {
@@ -111,14 +118,15 @@ impl Default for Files {
             server_certificate: pki("server.pem"),
             server_key: pki("server.key"),
             tickets_key: pki("tickets.key"),
-            tokens_key: pki("tokens.key"),
+            storage_key: pki("storage.key"),
+            _tokens_key: None,
         }
     }
 }
 
 impl Files {
-    /// Every file, with the name of its setting.
-    pub fn all(&self) -> [(&'static str, &Path); 7] {
+    /// Every file that must be there, with the name of its setting.
+    pub fn all(&self) -> [(&'static str, &Path); 6] {
         [
             ("link_certificate", &self.link_certificate),
             ("link_key", &self.link_key),
@@ -126,7 +134,6 @@ impl Files {
             ("server_certificate", &self.server_certificate),
             ("server_key", &self.server_key),
             ("tickets_key", &self.tickets_key),
-            ("tokens_key", &self.tokens_key),
         ]
     }
 
@@ -138,7 +145,8 @@ impl Files {
             server_certificate: folder.join(self.server_certificate),
             server_key: folder.join(self.server_key),
             tickets_key: folder.join(self.tickets_key),
-            tokens_key: folder.join(self.tokens_key),
+            storage_key: folder.join(self.storage_key),
+            _tokens_key: None,
         }
     }
 }
@@ -152,6 +160,7 @@ struct File {
     folder: PathBuf,
     log: Option<String>,
     deployment: Deployment,
+    administrator: Option<Administrator>,
     #[serde(default)]
     failover: Failover,
     nodes: Vec<FileNode>,
@@ -186,6 +195,7 @@ enum Role {
 struct Failover {
     cooldown: Option<String>,
     per_day: Option<u32>,
+    second_approver: bool,
     catalogue: Option<PathBuf>,
 }
 
@@ -266,6 +276,7 @@ impl Settings {
             policy: policy(&file.failover)?,
             catalogue: file.failover.catalogue.map(|path| folder.join(path)),
             deployment: file.deployment,
+            administrator: file.administrator,
             nodes,
             listen: file.listen,
             files: file.certificates.under(folder),
@@ -319,7 +330,7 @@ fn policy(file: &Failover) -> Result<FailoverPolicy, String> {
     Ok(FailoverPolicy {
         cooldown_ms,
         per_day: file.per_day.unwrap_or(usual.per_day),
-        second_approver: false,
+        second_approver: file.second_approver,
     })
 }
 
@@ -364,6 +375,8 @@ pub struct Told<'a> {
     pub listen: &'a Listen,
     pub cooldown: &'a str,
     pub per_day: u32,
+    pub second_approver: bool,
+    pub administrator: Option<&'a Administrator>,
 }
 
 /// The text of a node's file, every setting with what it means.
@@ -408,12 +421,14 @@ client_id = "{client_id}"
 object_id = "{object_id}"
 secret_sha256 = "{secret_sha256}"
 secret_salt = "{secret_salt}"
-
+{administrator}
 # The same in every region.
 [failover]
 # Time from the end of a planned failover to the next, and how many a hub may make in 24 hours.
 cooldown = "{cooldown}"
 per_day = {per_day}
+# A failover that one person asks for begins only once another one has approved it.
+second_approver = {second_approver}
 # Regions and their pairs, as a CSV file; without it a built-in list.
 # catalogue = "regions.csv"
 
@@ -430,6 +445,8 @@ per_day = {per_day}
 # link_authorities = "pki/link-authorities.pem"
 # server_certificate = "pki/server.pem"
 # server_key = "pki/server.key"
+# Seals what the control plane stores in `folder`; made at the first start, or given in CASTLING_STORAGE_KEY.
+# storage_key = "pki/storage.key"
 {shared}
 # The same in every node. They are checked against each other: a new leader must be found within the lease.
 [timings]
@@ -453,6 +470,8 @@ per_day = {per_day}
         secret_salt = deployment.secret_salt,
         cooldown = told.cooldown,
         per_day = told.per_day,
+        second_approver = told.second_approver,
+        administrator = administrator(told),
         lease_ms = usual.lease_ms,
         lease_renew_ms = usual.lease_renew_ms,
         heartbeat_ms = usual.heartbeat_ms,
@@ -461,10 +480,21 @@ per_day = {per_day}
     )
 }
 
-const SHARED: &str = "# The same in every region: TLS sessions and tokens of one are good in all. Read at start only.
+const SHARED: &str =
+    "# The same in every region: TLS sessions of one are good in all. Read at start only.
 # tickets_key = \"pki/tickets.key\"
-# tokens_key = \"pki/tokens.key\"
 ";
+
+/// Empty for a witness, which nobody signs in to.
+fn administrator(told: &Told<'_>) -> String {
+    let Some(first) = told.administrator.filter(|_| !told.is_witness()) else {
+        return String::new();
+    };
+    format!(
+        "\n# The first user, Owner of everything, that the first start makes. Nothing here counts afterwards.\n[administrator]\nobject_id = \"{}\"\nname = \"{}\"\n# Argon2id: the password itself was printed once by `castling init`.\npassword_hash = \"{}\"\n",
+        first.object_id, first.name, first.password_hash.0
+    )
+}
 
 impl Told<'_> {
     fn is_witness(&self) -> bool {

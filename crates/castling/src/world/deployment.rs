@@ -1,5 +1,6 @@
 //! What a deployment keeps in its data folder besides the regions' own data.
 
+use super::administrator::Administrator;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,6 +24,9 @@ pub struct Deployment {
     pub regions: Vec<RegionName>,
     /// The control plane was founded.
     pub founded: bool,
+    /// The first user; absent in folders from before there were users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub administrator: Option<Administrator>,
 }
 
 const FORMAT: u32 = 1;
@@ -52,6 +56,7 @@ impl Deployment {
                 domain: domain.into(),
                 regions: regions.to_vec(),
                 founded: false,
+                administrator: None,
             };
             deployment.save(folder)?;
             return Ok(deployment);
@@ -115,7 +120,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), String> {
         .and_then(|()| file.sync_all())
         .map_err(fail)?;
     std::fs::rename(&temporary, path).map_err(fail)?;
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        // A name alone: the folder this process works in.
+        _ => Path::new("."),
+    };
     std::fs::File::open(parent)
         .and_then(|folder| folder.sync_all())
         .map_err(fail)

@@ -2,7 +2,7 @@
 //! with a token of the management API.
 
 use super::node::Part;
-use arm::tokens::{Expected, TokenAuthority};
+use arm::tokens::TokenAuthority;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,8 @@ use types::RegionName;
 const WITHIN: Duration = Duration::from_secs(5);
 /// Faster than any gateway takes new connections.
 const RATE_MAX: u32 = 100_000;
+/// As roles name it.
+const ACTION: &str = "Castling.Deployment/regions/drain/action";
 const BODY_BYTES_MAX: usize = 1024;
 
 #[derive(Deserialize)]
@@ -78,32 +80,22 @@ async fn answer(
 }
 
 impl Drains {
-    /// The client id of who asks.
+    /// The name of who asks.
     fn signed_in(&self, headers: &HeaderMap) -> Result<String, String> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let token = text(header::AUTHORIZATION)
-            .and_then(|value| value.trim().split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .ok_or("The 'Authorization' header is missing or has no bearer token.")?
-            .1
-            .trim();
-        let host = text(header::HOST).unwrap_or_default();
+        let host = headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok());
+        let now = self.region.clock.now();
         self.region.plane.with(|state| {
-            let deployment = &state.deployment;
-            let expected = Expected {
-                authority: host,
-                domain: &deployment.domain,
-                tenant: &deployment.tenant,
-            };
-            let claims = self
-                .tokens
-                .verify(token, &expected, self.region.clock.now())
-                .map_err(|error| format!("Authentication failed: {error}."))?;
-            let mut known = deployment.principals.iter();
-            match known.any(|principal| principal.client_id == claims.appid) {
-                true => Ok(claims.appid),
-                false => Err("The application of the access token is not known.".into()),
-            }
+            arm::identify(&self.tokens, state, headers, host.unwrap_or_default(), now)
+                .map_err(|refused| refused.message)
+                .and_then(|caller| match state.may(caller.asker(), ACTION, "/") {
+                    true => Ok(caller.name),
+                    false => Err(format!(
+                        "'{}' has no right to {ACTION} at '/'.",
+                        caller.name
+                    )),
+                })
         })
     }
 

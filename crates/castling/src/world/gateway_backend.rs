@@ -1,8 +1,9 @@
 //! The gateways' way into their region.
 
+use arm::HubTokenError;
 use gateway::backend::{
-    Backend, BoxFuture, CallError, Divergence, EventPage, From, HubView, Permit, SendError,
-    Session, SessionHandle, Standing,
+    Backend, BearerError, BoxFuture, CallError, Divergence, EventPage, From, HubView, Permit,
+    SendError, Session, SessionHandle, Standing,
 };
 use hub::telemetry::{Events, StoredEvent};
 use hub::{Command, Effect, Reply};
@@ -33,6 +34,19 @@ impl GatewayBackend {
 }
 
 impl Backend for GatewayBackend {
+    fn bearer(&self, token: &str, hub: HubId, action: &'static str) -> Result<(), BearerError> {
+        let state = self.region.plane.state();
+        let Some(hub) = state.hub(hub) else {
+            return Err(BearerError::Unproven("The IoT hub is gone.".into()));
+        };
+        arm::verify_for_hub(&state, token, hub, action, self.region.clock.now()).map_err(|error| {
+            match error {
+                HubTokenError::Unproven(why) => BearerError::Unproven(why),
+                HubTokenError::NotAllowed(why) => BearerError::NotAllowed(why),
+            }
+        })
+    }
+
     fn region(&self) -> &RegionName {
         &self.region.me
     }

@@ -60,6 +60,15 @@ async fn gate(State(part): State<Part>, request: Request, next: Next) -> Respons
     (StatusCode::SERVICE_UNAVAILABLE, headers, body.to_string()).into_response()
 }
 
+/// Hands the client's address on, in the management API's own form.
+pub async fn with_address(mut request: Request) -> Request {
+    let from = request.extensions().get::<gateway::http::ClientAddress>();
+    if let Some(address) = from.map(|from| arm::ClientAddress(from.0)) {
+        request.extensions_mut().insert(address);
+    }
+    request
+}
+
 /// What a region's gateways need.
 pub struct Gateways {
     pub region: Arc<Region>,

@@ -1,9 +1,12 @@
 //! Running nodes: `castling up` puts a whole small world into one process, `castling region` and `castling witness` run one node
 //! each. Everything but the machine boundary is the same: each node has its own folder, address, listeners and links.
 
+mod activity_file;
 mod adapters;
+pub mod administrator;
 pub mod castling_toml;
 pub mod deployment;
+mod devices;
 mod drain;
 mod gateway_backend;
 mod listeners;
@@ -12,12 +15,15 @@ pub mod node;
 pub mod node_files;
 pub mod operator;
 mod ports;
+mod signing;
 pub mod status;
+pub mod storage_key;
 pub mod up_file;
 
 pub use ports::Ports;
 
-use control::model::{self, FailoverPolicy, Principal, Subscription};
+use administrator::{Administrator, FirstSignIn};
+use control::model::{self, DeploymentLimits, FailoverPolicy, Principal, Subscription};
 use deployment::Deployment;
 use link::pki::{Authority, Purpose, ensure_secret};
 use link::tickets::SharedTickets;
@@ -42,6 +48,7 @@ pub struct WorldConfig {
     pub bind: IpAddr,
     pub ports: Ports,
     pub policy: FailoverPolicy,
+    pub limits: DeploymentLimits,
     pub domain: String,
     pub catalogue: Arc<Catalogue>,
 }
@@ -49,6 +56,8 @@ pub struct WorldConfig {
 /// A running world.
 pub struct World {
     pub up: UpFile,
+    /// The first user, if this start made it.
+    pub first_sign_in: Option<FirstSignIn>,
     nodes: Vec<Node>,
     /// Keeps a second process out of the folder.
     _lock: std::fs::File,
@@ -58,7 +67,7 @@ struct Secrets {
     clients: Authority,
     regions: Authority,
     tickets: Arc<SharedTickets>,
-    tokens: Arc<arm::tokens::TokenAuthority>,
+    storage: consensus::StorageKey,
 }
 
 impl World {
@@ -72,14 +81,18 @@ impl World {
         let lock = lock(&config.data)?;
         let mut deployment =
             Deployment::load_or_make(&config.data, &config.regions, &config.domain)?;
+        let first_sign_in = first_user(&mut deployment, &config).await?;
         let secrets = secrets(&config.data)?;
         let addresses = ports::addresses(config.bind, config.regions.len())?;
         let mut nodes = start_nodes(&config, &deployment, &secrets, &addresses).await?;
         for node in &nodes {
-            wait_ready(node).await?;
+            wait_until(node, || node.ready()).await?;
         }
         if let Some(first) = nodes.first() {
             first.deploy().await?;
+        }
+        for node in &nodes {
+            wait_until(node, || node.part.manages()).await?;
         }
         if !deployment.founded {
             deployment.founded = true;
@@ -90,11 +103,15 @@ impl World {
         for node in &mut nodes {
             up_regions.extend(node.serve(&mut notes).await?);
         }
+        for node in &nodes {
+            node.tell_reached(&up_regions);
+        }
         notes.dedup();
         let up = UpFile::new(&config, &deployment, up_regions, notes);
         up.write(&config.data)?;
         Ok(World {
             up,
+            first_sign_in,
             nodes,
             _lock: lock,
         })
@@ -151,12 +168,12 @@ fn secrets(folder: &Path) -> Result<Secrets, String> {
     let regions = Authority::load_or_make(&pki.join("regions"), Purpose::Regions, now)
         .map_err(|error| error.to_string())?;
     let secret = ensure_secret(&pki.join("tickets.key")).map_err(|error| error.to_string())?;
-    let tokens = arm::tokens::TokenAuthority::load_or_make(&pki.join("tokens.key"))?;
+    let storage = storage_key::load_or_make(&pki.join("storage.key"))?;
     Ok(Secrets {
         clients,
         regions,
         tickets: SharedTickets::with_system_clock(&secret),
-        tokens,
+        storage,
     })
 }
 
@@ -191,7 +208,7 @@ async fn start_nodes(
             ports: config.ports.clone(),
             certificates: certificates(config, secrets, &me, address)?,
             tickets: secrets.tickets.clone(),
-            tokens: Some(secrets.tokens.clone()),
+            storage_key: secrets.storage.clone(),
             wanted: wanted(config, deployment),
             catalogue: config.catalogue.clone(),
             lease_times: LeaseTimes::default(),
@@ -237,8 +254,8 @@ fn wanted(config: &WorldConfig, deployment: &Deployment) -> Wanted {
             regions: config.regions.clone(),
             policy: config.policy,
             principals: vec![principal],
-            administrator: None,
-            limits: Default::default(),
+            administrator: deployment.administrator.as_ref().map(Administrator::told),
+            limits: config.limits,
         },
         subscription: Subscription {
             id: deployment.subscription.clone(),
@@ -247,9 +264,26 @@ fn wanted(config: &WorldConfig, deployment: &Deployment) -> Wanted {
     }
 }
 
-async fn wait_ready(node: &Node) -> Result<(), String> {
+/// Makes the first user where none was made yet. Its hash is kept before anything else: a start that is cut short must not make
+/// another one, whose password nobody could tell from the first one's.
+async fn first_user(
+    deployment: &mut Deployment,
+    config: &WorldConfig,
+) -> Result<Option<FirstSignIn>, String> {
+    if deployment.administrator.is_some() {
+        return Ok(None);
+    }
+    let domain = config.domain.clone();
+    let made = tokio::task::spawn_blocking(move || Administrator::make(&domain)).await;
+    let (administrator, told) = made.map_err(|error| error.to_string())??;
+    deployment.administrator = Some(administrator);
+    deployment.save(&config.data)?;
+    Ok(Some(told))
+}
+
+async fn wait_until(node: &Node, there: impl Fn() -> bool) -> Result<(), String> {
     for _ in 0..600 {
-        if node.ready() {
+        if there() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -5,7 +5,10 @@ use super::listeners::{self, Gateways};
 use super::ports::Ports;
 use super::status;
 use super::up_file::UpRegion;
-use super::{adapters, drain, metrics};
+use super::{activity_file, adapters, deployment, drain, metrics, signing};
+use arm::backend::RegionAddress;
+use arm::tokens::TokenAuthority;
+use axum::middleware;
 use control::Command;
 use control::model::{self, Subscription};
 use link::LinkConfig;
@@ -56,8 +59,8 @@ pub struct NodeConfig {
     pub ports: Ports,
     pub certificates: Certificates,
     pub tickets: Arc<SharedTickets>,
-    /// Signs the management API's tokens; a witness has none.
-    pub tokens: Option<Arc<arm::tokens::TokenAuthority>>,
+    /// Seals what the control plane stores in the folder.
+    pub storage_key: consensus::StorageKey,
     pub wanted: Wanted,
     pub catalogue: Arc<Catalogue>,
     pub lease_times: LeaseTimes,
@@ -128,15 +131,18 @@ impl Part {
         }
     }
 
-    /// Ready, and the control plane knows its deployment: operators may sign in.
+    /// Ready, and the control plane knows its deployment and has a key that signs tokens: operators may sign in.
     pub fn manages(&self) -> bool {
-        let deployed = |state: &control::State| !state.deployment.tenant.is_empty();
+        let deployed = |state: &control::State| {
+            !state.deployment.tenant.is_empty() && !state.directory.keys.is_empty()
+        };
         self.ready() && self.plane().with(deployed)
     }
 
     /// What it waits for before it serves.
     pub fn waiting(&self) -> String {
         let usual = match self.ready() {
+            true if !self.manages() => "waiting for a key that signs tokens",
             true => "opening its listeners",
             false => "waiting for the control plane to have a leader",
         };
@@ -149,6 +155,7 @@ pub struct Node {
     pub part: Part,
     pub shown: Arc<Shown>,
     management: Management,
+    reached: adapters::Reached,
     config: Kept,
     servers: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -183,7 +190,8 @@ impl Node {
             tickets: config.tickets.clone(),
             wanted: config.wanted.clone(),
         };
-        let tokens = config.tokens.clone();
+        deployment::private_folder(&config.folder)?;
+        let activity = activity_file::ActivityFile::open(&config.folder)?;
         let part = part(config).await?;
         let mut node = Node {
             part,
@@ -192,31 +200,45 @@ impl Node {
                 port,
                 figures: Arc::default(),
             },
+            reached: adapters::Reached::default(),
             config: kept,
             servers: JoinSet::new(),
             stop: watch::Sender::new(false),
         };
-        node.serve_management(listener, tokens)?;
+        let (plane, stop) = (node.part.plane().clone(), node.stop.subscribe());
+        node.servers
+            .spawn(activity_file::keep(activity, plane, stop));
+        node.serve_management(listener)?;
         Ok(node)
     }
 
-    fn serve_management(
-        &mut self,
-        listener: TcpListener,
-        tokens: Option<Arc<arm::tokens::TokenAuthority>>,
-    ) -> Result<(), String> {
+    fn serve_management(&mut self, listener: TcpListener) -> Result<(), String> {
         let tls = listeners::tls(&self.shown, &self.config.tickets, link::tls::ALPN_HTTP)?;
         let health = metrics::router(self.part.clone(), self.management.figures.clone())
             .merge(status::router(self.part.clone()));
-        let router = match (&self.part, tokens) {
-            (Part::Witness(_), _) => health,
-            (Part::Region(_), None) => return Err("the key that signs tokens is missing".into()),
-            (Part::Region(region), Some(tokens)) => {
-                let backend = Arc::new(adapters::ArmBackend::new(region.clone()));
+        let router = match &self.part {
+            Part::Witness(_) => health,
+            Part::Region(region) => {
+                let tokens = TokenAuthority::new();
+                let clock = region.clock.clone();
+                let mut stopped = self.stop.subscribe();
+                let keys = signing::keep_key(region.plane.clone(), move || clock.now());
+                self.servers.spawn(async move {
+                    tokio::select! {
+                        () = keys => {}
+                        // The sender is gone only with the node.
+                        _ = stopped.wait_for(|stop| *stop) => {}
+                    }
+                });
+                let backend = Arc::new(adapters::ArmBackend::new(
+                    region.clone(),
+                    self.reached.clone(),
+                ));
                 let api = arm::router(backend, tokens.clone());
                 listeners::when_ready(self.part.clone(), api)
                     .merge(drain::router(region.clone(), tokens))
                     .merge(health)
+                    .layer(middleware::map_request(listeners::with_address))
             }
         };
         let stopped = self.stop.subscribe();
@@ -231,19 +253,30 @@ impl Node {
     /// When the control plane refuses it or does not answer.
     pub async fn deploy(&self) -> Result<(), String> {
         let Wanted {
-            deployment,
+            mut deployment,
             subscription,
         } = self.config.wanted.clone();
         let plane = self.part.plane();
+        // Only the first start makes a user: one that was deleted stays so.
+        if plane.with(|state| !state.directory.keys.is_empty()) {
+            deployment.administrator = None;
+        }
         let known = plane.with(|state| {
             let now = &state.deployment;
             let principals = deployment.principals.iter();
-            (&now.domain, &now.regions, now.policy)
-                == (&deployment.domain, &deployment.regions, deployment.policy)
+            (&now.domain, &now.regions, now.policy, now.limits)
+                == (
+                    &deployment.domain,
+                    &deployment.regions,
+                    deployment.policy,
+                    deployment.limits,
+                )
                 && principals
                     .map(|wanted| &wanted.client_id)
                     .all(|id| now.principals.iter().any(|known| known.client_id == *id))
                 && state.subscription(&subscription.id).is_some()
+                && !state.directory.is_empty()
+                && deployment.administrator.is_none()
         });
         if known {
             return Ok(());
@@ -326,6 +359,23 @@ impl Node {
         self.part.ready()
     }
 
+    /// What the management API says of where regions are reached; the first word counts.
+    pub fn tell_reached(&self, regions: &[UpRegion]) {
+        let known = regions.iter().filter_map(|region| {
+            Some(RegionAddress {
+                name: RegionName::parse(&region.name).ok()?,
+                address: region.address.clone(),
+                https_port: region.https_port,
+                mqtt_port: region.mqtt_port,
+                plain_mqtt_port: region.plain_mqtt_port,
+                management_port: region.management_port,
+            })
+        });
+        if self.reached.set(known.collect()).is_err() {
+            tracing::debug!("where regions are reached was told before");
+        }
+    }
+
     /// Closes listeners, then the node; everything acknowledged is on disk.
     pub async fn stop(mut self) {
         // Nobody may be left to hear it: then nothing is left to stop.
@@ -392,6 +442,7 @@ async fn part(config: NodeConfig) -> Result<Part, String> {
             link_listener: config.link_listener,
             clock: Arc::new(SystemClock),
             times: config.control_times,
+            storage_key: Some(config.storage_key),
         };
         let started = Witness::start(witness).await;
         return started
@@ -411,6 +462,7 @@ async fn part(config: NodeConfig) -> Result<Part, String> {
         certificate_days,
         times: config.lease_times,
         control_times: config.control_times,
+        storage_key: Some(config.storage_key),
     };
     let started = Region::start(region).await;
     started.map(Part::Region).map_err(|error| error.to_string())

@@ -2,7 +2,7 @@
 
 use super::castling_toml::{Files, Settings};
 use super::node::{self, Certificates, Part};
-use arm::tokens::TokenAuthority;
+use super::storage_key;
 use link::pki::{Identity, ensure_secret, load_roots};
 use link::tickets::SharedTickets;
 use link::tls::Shown;
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// Files that a witness does without.
-const ONLY_REGIONS: [&str; 2] = ["tickets_key", "tokens_key"];
+const ONLY_REGIONS: [&str; 1] = ["tickets_key"];
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Loads what a node proves itself with.
@@ -26,24 +26,28 @@ pub fn certificates(files: &Files) -> Result<Certificates, String> {
     })
 }
 
-/// What regions share: the secret behind session tickets, and the key that signs tokens.
-type Shared = (Arc<SharedTickets>, Option<Arc<TokenAuthority>>);
-
 /// Loads what regions share. A witness shares nothing: it makes a secret for its own sessions.
 ///
 /// # Errors
 /// When a file cannot be used. See [`all_there`] for missing ones: a region must not make its own, or it would not understand
 /// what the others gave out.
-pub fn shared(settings: &Settings) -> Result<Shared, String> {
+pub fn shared(settings: &Settings) -> Result<Arc<SharedTickets>, String> {
     if settings.is_witness() {
         let mut secret = [0; 32];
         region::fill_random(&mut secret);
-        return Ok((SharedTickets::with_system_clock(&secret), None));
+        return Ok(SharedTickets::with_system_clock(&secret));
     }
     let files = &settings.files;
     let secret = ensure_secret(&files.tickets_key).map_err(all_of)?;
-    let tokens = TokenAuthority::load_or_make(&files.tokens_key)?;
-    Ok((SharedTickets::with_system_clock(&secret), Some(tokens)))
+    Ok(SharedTickets::with_system_clock(&secret))
+}
+
+/// The key that seals what the control plane stores on this node.
+///
+/// # Errors
+/// When it cannot be read or made.
+pub fn storage(settings: &Settings) -> Result<consensus::StorageKey, String> {
+    storage_key::load_or_make(&settings.files.storage_key)
 }
 
 /// # Errors

@@ -2,11 +2,11 @@
 //!
 //! The authorities' private keys stay here; nodes get certificates only.
 
+use super::administrator::{Administrator, FirstSignIn};
 use super::castling_toml::{self, Deployment, Listen, Member, Told};
 use super::deployment::{guid, private_folder, write_private};
 use super::up_file::{UpFile, UpRegion, UpWitness};
 use super::{certificate_names, salted};
-use arm::tokens::TokenAuthority;
 use link::pki::{Authority, Purpose, ensure_secret};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,6 +32,11 @@ pub struct Record {
     ports: Ports,
     cooldown: String,
     per_day: u32,
+    #[serde(default)]
+    second_approver: bool,
+    /// The first user; absent in folders from before there were users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    administrator: Option<Administrator>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +63,7 @@ pub struct Plan {
     pub ports: Ports,
     pub cooldown: String,
     pub per_day: u32,
+    pub second_approver: bool,
 }
 
 /// An opened operator's folder.
@@ -73,7 +79,7 @@ impl Operator {
     ///
     /// # Errors
     /// When the folder holds something already, or cannot be written.
-    pub fn make(folder: &Path, plan: Plan) -> Result<Operator, String> {
+    pub fn make(folder: &Path, plan: Plan) -> Result<(Operator, FirstSignIn), String> {
         if folder.exists()
             && folder
                 .read_dir()
@@ -86,6 +92,7 @@ impl Operator {
         }
         private_folder(folder)?;
         private_folder(&folder.join("operator"))?;
+        let (administrator, told) = Administrator::make(&plan.domain)?;
         let record = Record {
             format: FORMAT,
             id: region::random_text(16),
@@ -100,11 +107,13 @@ impl Operator {
             ports: plan.ports,
             cooldown: plan.cooldown,
             per_day: plan.per_day,
+            second_approver: plan.second_approver,
+            administrator: Some(administrator),
         };
         save(folder, &record)?;
         let operator = Operator::with(folder, record)?;
         operator.write_up()?;
-        Ok(operator)
+        Ok((operator, told))
     }
 
     /// Opens a folder that `init` made.
@@ -196,6 +205,9 @@ impl Operator {
         let folder = self.node_folder(node);
         private_folder(&folder)?;
         self.write_certificates(node)?;
+        // Each node its own: a node's disk is of no use with another node's key.
+        ensure_secret(&folder.join("pki").join("storage.key"))
+            .map_err(|error| error.to_string())?;
         if !node.witness {
             self.write_shared(&folder.join("pki"))?;
         }
@@ -208,12 +220,7 @@ impl Operator {
         let secret = |name: &str, bytes: &[u8]| write_private(&pki.join(name), bytes);
         let tickets =
             ensure_secret(&self.pki().join("tickets.key")).map_err(|error| error.to_string())?;
-        secret("tickets.key", &tickets)?;
-        let tokens = self.pki().join("tokens.key");
-        TokenAuthority::load_or_make(&tokens)?;
-        let bytes =
-            std::fs::read(&tokens).map_err(|error| format!("{}: {error}", tokens.display()))?;
-        secret("tokens.key", &bytes)
+        secret("tickets.key", &tickets)
     }
 
     /// Issues a node's certificates anew, also when the former ones would do.
@@ -281,6 +288,8 @@ impl Operator {
             },
             cooldown: &record.cooldown,
             per_day: record.per_day,
+            second_approver: record.second_approver,
+            administrator: record.administrator.as_ref(),
         })
     }
 

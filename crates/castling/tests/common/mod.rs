@@ -79,7 +79,7 @@ impl World {
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {stdout}"))
     }
 
-    fn up_file(&self) -> std::path::PathBuf {
+    pub fn up_file(&self) -> std::path::PathBuf {
         self.folder.path().join("up.json")
     }
 

@@ -4,6 +4,14 @@ use super::model::{Lock, RoleAssignment};
 use super::roles::{self, RoleDefinition};
 use crate::model::State;
 
+/// What no lock stands against.
+const UNLOCKED: [&str; 4] = [
+    "Microsoft.Authorization/locks/*",
+    "Castling.Identity/*",
+    "Castling.Failover/check/action",
+    "*/checkNameAvailability/action",
+];
+
 /// Who asks: an object id, and groups that an external provider named (`PROVIDER:GROUP`).
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
@@ -47,16 +55,24 @@ impl State {
             .filter_map(|assignment| roles::role(&assignment.role))
     }
 
-    /// The lock that keeps `action` from being done at `scope`: at it or above, for deletions also below. Reads pass.
+    /// The lock that keeps `action` from being done at `scope`: at it or above, for deletions also below. Reads pass, and so do
+    /// the dry runs; so does what is done with locks, which could never be removed otherwise, and with the directory, which
+    /// stands at no scope: nobody could sign in any more to remove a lock of `/`.
     pub fn lock_against(&self, action: &str, scope: &str) -> Option<&Lock> {
         let verb = action.rsplit('/').next().unwrap_or_default();
         if verb.eq_ignore_ascii_case("read") {
             return None;
         }
+        if UNLOCKED.iter().any(|pattern| fits(pattern, action)) {
+            return None;
+        }
         let deletes = verb.eq_ignore_ascii_case("delete");
+        let reaches_below = deletes && !fits("Microsoft.Authorization/*", action);
         let locks = self.access.locks.values().flat_map(|of| of.values());
         locks
-            .filter(|lock| covers(&lock.scope, scope) || (deletes && covers(scope, &lock.scope)))
+            .filter(|lock| {
+                covers(&lock.scope, scope) || (reaches_below && covers(scope, &lock.scope))
+            })
             .find(|lock| deletes || lock.level == super::model::LockLevel::ReadOnly)
     }
 }

@@ -51,7 +51,8 @@ pub static ROLES: &[RoleDefinition] = &[
         id: READER,
         name: "Reader",
         description: "May see everything but keys and who signs in, and change nothing.",
-        actions: &["*/read"],
+        // `az iot hub show` asks whether the name is taken; nothing is changed by it.
+        actions: &["*/read", "Microsoft.Devices/checkNameAvailability/action"],
         not_actions: &["Castling.Identity/*"],
         data_actions: &[],
     },

@@ -26,6 +26,10 @@ pub enum DirectoryCommand {
     SignedIn {
         object_id: String,
     },
+    /// Lets passwords of a locked user count again, and forgets failures.
+    UnlockUser {
+        object_id: String,
+    },
     PutApplication(Box<Application>),
     DeleteApplication {
         client_id: String,

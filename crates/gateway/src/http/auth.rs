@@ -6,12 +6,14 @@
 
 use super::call::Call;
 use super::failure::Failure;
+use super::route;
+use crate::backend::BearerError;
 use axum::http::{HeaderMap, header};
 use hub::command::{AuthMethod, DeviceKeys, EventOrigin, Identity, SessionCommand};
 use hub::{Command, Reply};
 use ring::digest;
 use std::sync::Arc;
-use types::{DeviceId, ErrorCode, Policy, Rights};
+use types::{DeviceId, Entrance, ErrorCode, Policy, Rights};
 use wire::scope::Covers;
 use wire::{SasError, Scope, Token, sas};
 
@@ -43,6 +45,21 @@ pub(super) fn token_host_label(headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// The bearer token of a request, if it has one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| unproven("The Authorization header is not ASCII."))?;
+    let token = match text.trim().split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => return Ok(None),
+    };
+    Ok(Some(token))
+}
+
 /// The request's token; `None` without an Authorization header.
 fn token(headers: &HeaderMap) -> Result<Option<Token>, Failure> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
@@ -57,6 +74,9 @@ fn token(headers: &HeaderMap) -> Result<Option<Token>, Failure> {
 impl Call {
     /// Lets a service through whose policy has `right` and whose token covers the path.
     pub(super) fn authorize(&self, right: Right) -> Result<(), Failure> {
+        if let Some(token) = bearer(&self.headers)? {
+            return self.check_bearer(token);
+        }
         let token = token(&self.headers)?
             .ok_or_else(|| unproven("The Authorization header is missing."))?;
         self.check_policy(&token, right)?;
@@ -99,6 +119,37 @@ impl Call {
         }))
     }
 
+    /// Lets in only who comes from where the hub's owner allows. The answer does not name the rule.
+    pub(super) fn check_address(&self, entrance: Entrance) -> Result<(), Failure> {
+        let from = self.address.map(|address| address.0);
+        if self.hub.settings.access.admits(from, entrance) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorCode::IotHubUnauthorizedAccess,
+            "The IoT hub does not accept connections from where this request came from.",
+        ))
+    }
+
+    /// A token of the deployment: the roles of who holds it decide.
+    fn check_bearer(&self, token: &str) -> Result<(), Failure> {
+        let actions = route::data_actions(&self.method, &self.path);
+        if actions.is_empty() {
+            return Err(unproven("This route takes no bearer token."));
+        }
+        for action in actions {
+            let hub = self.hub.settings.id;
+            let allowed = self.api.backend.bearer(token, hub, action);
+            allowed.map_err(|error| match error {
+                BearerError::Unproven(why) => unproven(&why),
+                BearerError::NotAllowed(why) => {
+                    Failure::new(ErrorCode::IotHubUnauthorizedAccess, why)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     async fn identity(&self, device: &DeviceId) -> Result<Identity, Failure> {
         let command = Command::Session(SessionCommand::Identity {
             device: device.clone(),
@@ -125,6 +176,11 @@ impl Call {
     }
 
     fn check_own_key(&self, token: &Token, identity: &Identity) -> Result<(), Failure> {
+        if !self.hub.settings.access.device_tokens {
+            return Err(unproven(
+                "The IoT hub does not accept tokens signed with a device's key (disableDeviceSAS).",
+            ));
+        }
         match &identity.keys {
             DeviceKeys::Sas { primary, secondary } => {
                 Ok(sas::verify(token, &[primary, secondary], self.now())?)
@@ -153,6 +209,11 @@ impl Call {
             &[&policy.primary_key, &policy.secondary_key],
             self.now(),
         )?;
+        if !self.hub.settings.access.policy_tokens {
+            return Err(unproven(
+                "The IoT hub does not accept tokens signed with a policy's key (disableLocalAuth).",
+            ));
+        }
         if right.in_rights(policy.rights) {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::header_names::HeaderNames;
-use super::serve::ClientCertificate;
+use super::serve::{ClientAddress, ClientCertificate};
 use super::{Api, auth};
 use crate::backend::HubView;
 use axum::body::{Body, BodyDataStream};
@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     pub(super) certificate: Option<ClientCertificate>,
+    /// Where the request came from; `None` where the listener cannot tell.
+    pub(super) address: Option<ClientAddress>,
     names: HeaderNames,
     upload: Upload,
     /// Answers come from what is stored in this region.
@@ -88,6 +90,7 @@ impl Call {
             path,
             query,
             certificate: parts.extensions.get::<ClientCertificate>().cloned(),
+            address: parts.extensions.get::<ClientAddress>().copied(),
             names: parts
                 .extensions
                 .get::<HeaderNames>()

@@ -32,7 +32,7 @@ mod tests;
 mod twins;
 
 pub use metrics::Metrics;
-pub use serve::{ClientCertificate, serve, serve_plain};
+pub use serve::{ClientAddress, ClientCertificate, serve, serve_plain};
 
 use crate::backend::{Backend, SendError};
 use axum::Router;

@@ -9,6 +9,7 @@ use super::{
 };
 use axum::body::Body;
 use axum::http::{Method, Response};
+use types::Entrance;
 
 pub(super) type Answer = Result<Response<Body>, Failure>;
 
@@ -38,10 +39,49 @@ pub(super) fn family(call: &Call) -> Family {
     }
 }
 
+/// What a service does with the hub's data, as roles name it; all of them must be allowed. Empty: no service route.
+pub(super) fn data_actions(method: &Method, path: &[String]) -> &'static [&'static str] {
+    let words: Vec<String> = path.iter().map(|word| word.to_ascii_lowercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let reads = method == Method::GET;
+    match words[..] {
+        ["devices"] | ["devices", _] if reads => &["Microsoft.Devices/IotHubs/devices/read"],
+        // In bulk devices are made, changed and deleted.
+        ["devices"] => &[
+            "Microsoft.Devices/IotHubs/devices/write",
+            "Microsoft.Devices/IotHubs/devices/delete",
+        ],
+        ["devices", _] if method == Method::DELETE => &["Microsoft.Devices/IotHubs/devices/delete"],
+        ["devices", _] => &["Microsoft.Devices/IotHubs/devices/write"],
+        ["twins", _] if reads => &["Microsoft.Devices/IotHubs/twins/read"],
+        ["twins", _] => &["Microsoft.Devices/IotHubs/twins/write"],
+        ["statistics", _] => &["Microsoft.Devices/IotHubs/statistics/read"],
+        ["devices", _, "messages", "devicebound"] => {
+            &["Microsoft.Devices/IotHubs/cloudToDeviceMessages/send/action"]
+        }
+        ["devices", _, "commands"] => {
+            &["Microsoft.Devices/IotHubs/cloudToDeviceMessages/queue/purge/action"]
+        }
+        ["messages", "servicebound", "feedback", ..] => {
+            &["Microsoft.Devices/IotHubs/cloudToDeviceMessages/feedback/action"]
+        }
+        // Positions of readers are ours, and so are the names of what is done with events.
+        ["messages", "events", "consumergroups", ..] if !reads => {
+            &["Microsoft.Devices/IotHubs/messages/events/positions/write"]
+        }
+        ["messages", "events", ..] => &["Microsoft.Devices/IotHubs/messages/events/read"],
+        _ => &[],
+    }
+}
+
 /// Answers a request.
 pub(super) async fn dispatch(call: Call) -> Answer {
     let words = words(&call);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    call.check_address(match words[..] {
+        ["messages", "events", ..] => Entrance::Events,
+        _ => Entrance::Hub,
+    })?;
     match words[..] {
         ["devices", ref rest @ ..] => below_devices(call, rest).await,
         ["twins", _] => twins::one(call).await,

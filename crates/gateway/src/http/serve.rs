@@ -16,6 +16,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +32,17 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The leaf certificate (DER) that the client showed in the TLS handshake; an extension of its requests.
 #[derive(Clone)]
 pub struct ClientCertificate(pub Bytes);
+
+/// Address of a request's client; an extension of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// What a connection's requests carry of it.
+#[derive(Clone, Default)]
+struct Client {
+    address: Option<ClientAddress>,
+    certificate: Option<ClientCertificate>,
+}
 
 /// Serves `router` over TLS until `shutdown` holds `true` or its sender is gone, then lets requests in progress finish for
 /// at most [`limits::HTTP_DRAIN_MS`].
@@ -73,10 +85,15 @@ async fn accept_all(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                let client = Client {
+                    // One address has one form, whatever the listener is bound to.
+                    address: Some(ClientAddress(from.ip().to_canonical())),
+                    certificate: None,
+                };
                 let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection(stream, tls, router, shutdown).await;
+                    connection(stream, client, tls, router, shutdown).await;
                     drop(slot);
                 });
             }
@@ -109,6 +126,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 
 async fn connection(
     stream: TcpStream,
+    mut client: Client,
     tls: Option<TlsAcceptor>,
     router: Router,
     shutdown: watch::Receiver<bool>,
@@ -122,7 +140,7 @@ async fn connection(
     let pledge = Pledge::default();
     let stream = PledgeGuard::new(stream, pledge.clone());
     let Some(tls) = tls else {
-        return talk(stream, None, pledge, router, shutdown).await;
+        return talk(stream, client, pledge, router, shutdown).await;
     };
     let handshake = tls.accept(stream);
     match tokio::time::timeout(
@@ -137,8 +155,8 @@ async fn connection(
                 .1
                 .peer_certificates()
                 .and_then(|chain| chain.first());
-            let certificate = leaf.map(|leaf| ClientCertificate(Bytes::copy_from_slice(leaf)));
-            talk(stream, certificate, pledge, router, shutdown).await;
+            client.certificate = leaf.map(|leaf| ClientCertificate(Bytes::copy_from_slice(leaf)));
+            talk(stream, client, pledge, router, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
         Err(_) => tracing::debug!("tls handshake took too long"),
@@ -147,7 +165,7 @@ async fn connection(
 
 async fn talk<S>(
     stream: S,
-    certificate: Option<ClientCertificate>,
+    client: Client,
     pledge: Pledge,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
@@ -160,7 +178,10 @@ async fn talk<S>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(names.clone());
         request.extensions_mut().insert(pledge.clone());
-        if let Some(certificate) = &certificate {
+        if let Some(address) = client.address {
+            request.extensions_mut().insert(address);
+        }
+        if let Some(certificate) = &client.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         let answer = router.call(request);
@@ -216,7 +237,13 @@ mod tests {
     fn connect(router: Router) -> (DuplexStream, watch::Sender<bool>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(talk(server, None, Pledge::default(), router, stopped));
+        tokio::spawn(talk(
+            server,
+            Client::default(),
+            Pledge::default(),
+            router,
+            stopped,
+        ));
         (client, stop)
     }
 

@@ -23,6 +23,8 @@ pub(super) async fn send(call: Call) -> Answer {
     } else {
         vec![single(&call).await?]
     };
+    let hub = call.hub.settings.id;
+    let messages = crate::routing::kept(&*call.api.backend, hub, &device, messages);
     let command = TelemetryCommand::Send {
         device: device.clone(),
         connection: None,

@@ -5,9 +5,21 @@ use super::end::Refusal;
 use crate::backend::{Backend, CallError, HubView};
 use hub::command::{AuthMethod, DeviceKeys, EventOrigin, Identity, SessionCommand};
 use hub::{Command, Reply};
+use std::net::IpAddr;
 use std::sync::Arc;
-use types::{DeviceId, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of};
+use types::{
+    DeviceId, Entrance, ErrorCode, HubId, PartitionId, Rights, UnixMillis, limits, partition_of,
+};
 use wire::{Scope, Token, host};
+
+/// Who is at the other end of a connection, before anything of it is proven.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// The server name of its TLS handshake.
+    pub sni: Option<Box<str>>,
+    /// `None`: not known, as of a stream in memory.
+    pub address: Option<IpAddr>,
+}
 
 /// A proven login: where the session will live, and on whose behalf.
 #[derive(Debug)]
@@ -27,15 +39,18 @@ pub(super) struct Proven {
 pub(super) async fn prove(
     backend: &dyn Backend,
     login: &Login,
-    sni: Option<&str>,
+    peer: &Peer,
 ) -> Result<Proven, Refusal> {
     let device = &login.identity.device;
     let token = Token::parse(&login.token).map_err(|_| Refusal::UserNameOrPassword)?;
     let scope = Scope::parse(&token.resource);
     // This region may not have its copy of the control plane yet, so an unknown hub is not yet a refused identity.
-    let hub =
-        find_hub(backend, &login.identity.host, &scope, sni).ok_or(Refusal::ServerUnavailable)?;
+    let hub = find_hub(backend, &login.identity.host, &scope, peer.sni.as_deref())
+        .ok_or(Refusal::ServerUnavailable)?;
     let settings = &hub.settings;
+    if !settings.access.admits(peer.address, Entrance::Hub) {
+        return Err(Refusal::NotAuthorized);
+    }
     let partition = partition_of(device, settings.partition_count.max(1));
     let ask = Command::Session(SessionCommand::Identity {
         device: device.clone(),
@@ -105,7 +120,11 @@ fn verify(
     };
     let keys = keys.ok_or(Refusal::NotAuthorized)?;
     wire::sas::verify(token, &keys, now).map_err(|_| Refusal::NotAuthorized)?;
-    if identity.enabled {
+    let counts = match method {
+        AuthMethod::HubSas => hub.settings.access.policy_tokens,
+        AuthMethod::DeviceSas | AuthMethod::Certificate => hub.settings.access.device_tokens,
+    };
+    if identity.enabled && counts {
         Ok(method)
     } else {
         Err(Refusal::NotAuthorized)

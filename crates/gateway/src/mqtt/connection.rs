@@ -5,7 +5,7 @@
 //! back-pressure.
 
 use super::ask::Ask;
-use super::auth::{self, Proven};
+use super::auth::{self, Peer, Proven};
 use super::connect::Login;
 use super::end::{End, Refusal};
 use super::io;
@@ -82,13 +82,9 @@ enum Event {
 
 /// Runs a connection from its first byte to its end, and tells the hub of the end.
 ///
-/// `sni` is the name from the TLS handshake. A WebSocket may be given as `io` as well.
-pub(super) async fn run<IO>(
-    io: IO,
-    sni: Option<Box<str>>,
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox>,
-) where
+/// A WebSocket may be given as `io` as well.
+pub(super) async fn run<IO>(io: IO, peer: Peer, shared: Arc<Shared>, mailbox: Arc<Mailbox>)
+where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut connection = Connection {
@@ -102,7 +98,7 @@ pub(super) async fn run<IO>(
         shared,
         mailbox,
     };
-    let end = connection.serve(sni).await;
+    let end = connection.serve(peer).await;
     connection.shared.metrics.count_closed(end);
     if let End::Refused(refusal) = end {
         connection.shared.metrics.count_refused(refusal);
@@ -112,16 +108,16 @@ pub(super) async fn run<IO>(
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
-    async fn serve(&mut self, sni: Option<Box<str>>) -> End {
+    async fn serve(&mut self, peer: Peer) -> End {
         let mut sleep = pin!(tokio::time::sleep_until(self.next_deadline()));
         loop {
             let result = match self.wait(sleep.as_mut()).await {
-                Ok(Event::Read) => self.packets(sni.as_deref()).await,
-                Ok(Event::Mail) => self.perform(sni.as_deref()).await,
+                Ok(Event::Read) => self.packets(&peer).await,
+                Ok(Event::Mail) => self.perform(&peer).await,
                 Ok(Event::Timer) => {
                     self.session.tick(self.shared.tick(), &mut self.work);
                     sleep.as_mut().reset(self.next_deadline());
-                    self.perform(sni.as_deref()).await
+                    self.perform(&peer).await
                 }
                 Err(end) => Err(end),
             };
@@ -164,7 +160,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     }
 
     /// Decodes and handles every whole packet that was read.
-    async fn packets(&mut self, sni: Option<&str>) -> Result<(), End> {
+    async fn packets(&mut self, peer: &Peer) -> Result<(), End> {
         let now = self.shared.tick();
         loop {
             match self.codec.decode(&mut self.buffer) {
@@ -175,10 +171,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                 Err(error) => self.session.undecodable(&error, &mut self.work),
             }
             if !self.work.may_gather() {
-                self.perform(sni).await?;
+                self.perform(peer).await?;
             }
         }
-        self.perform(sni).await?;
+        self.perform(peer).await?;
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -186,13 +182,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     }
 
     /// Performs what the session wants, then what waits in the mailbox, until neither wants anything; writes as it goes.
-    async fn perform(&mut self, sni: Option<&str>) -> Result<(), End> {
+    async fn perform(&mut self, peer: &Peer) -> Result<(), End> {
         loop {
             while let Some(action) = self.work.actions.pop_front() {
                 match action {
                     Action::Send(batch) => self.send(batch).await?,
                     Action::Ask(ask) => Box::pin(self.ask(*ask)).await?,
-                    Action::Authenticate(login) => Box::pin(self.authenticate(*login, sni)).await?,
+                    Action::Authenticate(login) => {
+                        Box::pin(self.authenticate(*login, peer)).await?
+                    }
                     Action::Close(end) => {
                         self.flush().await?;
                         return Err(end);
@@ -223,7 +221,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             .publishes
             .fetch_add(batch.messages.len() as u64, Relaxed);
         metrics.telemetry_batches.fetch_add(1, Relaxed);
-        let result = self.call(|link| link.telemetry(batch.messages)).await?;
+        let backend = self.shared.backend.clone();
+        let result = self
+            .call(|link| link.telemetry(&*backend, batch.messages))
+            .await?;
         if result.is_ok() {
             self.shared
                 .metrics
@@ -280,14 +281,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         until_closed(&self.mailbox, answer).await
     }
 
-    async fn authenticate(&mut self, login: Login, sni: Option<&str>) -> Result<(), End> {
+    async fn authenticate(&mut self, login: Login, peer: &Peer) -> Result<(), End> {
         let backend = self.shared.backend.clone();
         if !backend.standing().admits_devices() {
             self.session
                 .refused(Refusal::ServerUnavailable, &mut self.work);
             return Ok(());
         }
-        let proof = until_closed(&self.mailbox, auth::prove(&*backend, &login, sni)).await?;
+        let proof = until_closed(&self.mailbox, auth::prove(&*backend, &login, peer)).await?;
         let Proven {
             hub,
             partition,
@@ -402,7 +403,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             .session_closed(link.hub, &link.device, link.connection);
         let ask = |command| shared.backend.call(link.hub, link.partition, command);
         if let Some(will) = will {
-            match ask(link.telemetry(vec![will])).await {
+            match ask(link.telemetry(&*shared.backend, vec![will])).await {
                 Ok(_) => drop(shared.metrics.wills.fetch_add(1, Relaxed)),
                 Err(why) if shared.backend.standing().is_isolated() => {
                     tracing::debug!(device = %link.device, ?why, "an isolated region cannot publish a will")
@@ -426,7 +427,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
 }
 
 impl Link {
-    fn telemetry(&self, messages: Vec<Message>) -> Command {
+    fn telemetry(&self, backend: &dyn Backend, messages: Vec<Message>) -> Command {
+        let messages = crate::routing::kept(backend, self.hub, &self.device, messages);
         Command::Telemetry(TelemetryCommand::Send {
             device: self.device.clone(),
             connection: Some(self.connection),

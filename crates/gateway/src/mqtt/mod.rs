@@ -31,5 +31,6 @@ mod work;
 mod tests;
 
 pub use admission::Admission;
+pub use auth::Peer;
 pub use metrics::Metrics;
 pub use server::{Endpoint, serve, serve_with};

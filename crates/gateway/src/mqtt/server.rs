@@ -1,6 +1,7 @@
 //! The listener: accepts, bounds, hands each socket to its own task, and winds down.
 
 use super::admission::{Admission, Door, Verdict};
+use super::auth::Peer;
 use super::connection::{self, Shared};
 use super::end::End;
 use super::handover;
@@ -143,20 +144,15 @@ impl Endpoint {
         }
     }
 
-    /// Serves one connection to its end; `io` may be any stream of MQTT bytes, such as a WebSocket's. `sni` is the server name
-    /// of its TLS handshake. Resolves at once when the connection cap is reached.
-    pub fn attach<IO>(
-        &self,
-        io: IO,
-        sni: Option<Box<str>>,
-    ) -> impl Future<Output = ()> + Send + use<IO>
+    /// Serves one connection to its end; `io` may be any stream of MQTT bytes, such as a WebSocket's. Resolves at once when the connection cap is reached.
+    pub fn attach<IO>(&self, io: IO, peer: Peer) -> impl Future<Output = ()> + Send + use<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let (shared, ticket) = (self.shared.clone(), self.enter());
         async move {
             if let Some(ticket) = ticket {
-                connection::run(io, sni, shared, ticket.mailbox.clone()).await;
+                connection::run(io, peer, shared, ticket.mailbox.clone()).await;
             }
         }
     }
@@ -179,13 +175,19 @@ impl Endpoint {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
+        let peer = Peer {
+            sni: None,
+            // A socket that is gone already has none, and is served to its end like any other.
+            address: (stream.peer_addr().ok()).map(|from| from.ip().to_canonical()),
+        };
         match tls {
-            None => drop(tokio::spawn(self.attach(stream, None))),
+            None => drop(tokio::spawn(self.attach(stream, peer))),
             Some(acceptor) => {
                 if let Some(ticket) = self.enter() {
                     drop(tokio::spawn(secured(
                         stream,
                         acceptor.clone(),
+                        peer,
                         self.shared.clone(),
                         ticket,
                     )));
@@ -205,7 +207,13 @@ impl Endpoint {
     }
 }
 
-async fn secured(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, ticket: Ticket) {
+async fn secured(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    mut peer: Peer,
+    shared: Arc<Shared>,
+    ticket: Ticket,
+) {
     // Boxed: the handshake's future is large and short-lived.
     let Some(stream) = Box::pin(handshake(stream, acceptor, &ticket.mailbox)).await else {
         shared.metrics.handshake_errors.fetch_add(1, Relaxed);
@@ -215,8 +223,8 @@ async fn secured(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>, 
     if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
         shared.metrics.handshakes_resumed.fetch_add(1, Relaxed);
     }
-    let sni = session.server_name().map(Box::from);
-    connection::run(stream, sni, shared, ticket.mailbox.clone()).await;
+    peer.sni = session.server_name().map(Box::from);
+    connection::run(stream, peer, shared, ticket.mailbox.clone()).await;
 }
 
 type TlsStream = Box<tokio_rustls::server::TlsStream<TcpStream>>;

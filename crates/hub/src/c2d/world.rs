@@ -54,6 +54,8 @@ impl World {
             cloud_to_device: CloudToDevice::default(),
             policies: Vec::new(),
             consumer_groups: vec!["$Default".into(), "Billing".into()],
+            routing: None,
+            access: Default::default(),
         };
         World {
             view: MemoryView::default(),

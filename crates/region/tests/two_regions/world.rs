@@ -114,6 +114,7 @@ impl World {
                 certificate_days: 300,
                 times: region::lease::LeaseTimes::default(),
                 control_times: consensus::Times::default(),
+                storage_key: None,
             };
             regions.push(Region::start(config).await.unwrap());
         }

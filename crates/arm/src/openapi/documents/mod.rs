@@ -1,9 +1,12 @@
 //! What each operation is for, takes and answers: one row each, one file per family.
 
+mod authorization;
 mod devices;
+mod directory;
 mod failover;
 mod identity;
 mod resources;
+mod templates;
 
 /// What a request or an answer carries.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +39,13 @@ pub struct Document {
 }
 
 static TABLES: &[&[Document]] = &[
+    authorization::DOCUMENTS,
     identity::DOCUMENTS,
+    directory::DOCUMENTS,
     resources::DOCUMENTS,
     devices::DOCUMENTS,
     failover::DOCUMENTS,
+    templates::DOCUMENTS,
 ];
 
 pub fn all() -> impl Iterator<Item = &'static Document> {

@@ -1,6 +1,6 @@
 //! Subscriptions, resource groups, what is in them, long-running operations.
 
-use super::Body::{List, Nothing, Of};
+use super::Body::{Lines, List, Nothing, Of};
 use super::*;
 
 #[rustfmt::skip]
@@ -23,5 +23,6 @@ pub static DOCUMENTS: &[Document] = &[
     ask("OperationResults_GetOfSubscription", "Tells whether an operation has ended.", &[(200, Nothing, "It succeeded."), (202, Nothing, "It runs.")]),
     ask("OperationResults_Get", "Tells whether an operation has ended.", &[(200, Nothing, "It succeeded."), (202, Nothing, "It runs.")]),
     ask("OperationStatuses_Get", "Gets the status of an operation.", &[(200, Of("OperationStatus"), "The status, whatever it is.")]),
-    with_query(&["$filter", "$select", "$top"], ask("ActivityLogs_List", "Lists who did what.", &[(200, List("ActivityEvent"), "Entries, the latest first.")])),
+    with_query(&["$filter", "$select", "$top", "$skiptoken"], ask("ActivityLogs_List", "Lists who did what.", &[(200, List("ActivityEvent"), "Entries, the latest first.")])),
+    with_query(&["from", "$top"], ask("Activity_Export", "Gives the activity log with its chain of hashes.", &[(200, Lines, "Entries from a number on.")])),
 ];

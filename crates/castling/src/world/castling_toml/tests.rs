@@ -38,6 +38,14 @@ fn example(node: &str) -> String {
         },
         cooldown: "1h",
         per_day: 2,
+        second_approver: false,
+        administrator: Some(&Administrator {
+            object_id: "00000000-0000-4000-8000-000000000005".into(),
+            name: "admin@hubs.example.org".into(),
+            password_hash: control::directory::Secret(
+                "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA".into(),
+            ),
+        }),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The router end to end: requests in, answers out, the real hub core behind it.
 
+mod access;
 mod auth;
 mod cloud_to_device;
 mod device;

@@ -2,8 +2,8 @@
 
 use super::KEY;
 use crate::backend::{
-    Backend, BoxFuture, CallError, Divergence, EventPage, From as Start, HubView, Permit,
-    SendError, SessionHandle, Standing,
+    Backend, BearerError, BoxFuture, CallError, Divergence, EventPage, From as Start, HubView,
+    Permit, SendError, SessionHandle, Standing,
 };
 use bytes::Bytes;
 use hub::telemetry::StoredEvent;
@@ -74,6 +74,8 @@ fn settings(id: u32, name: &str) -> HubSettings {
             policy("registryReadWrite", "rw"),
         ],
         consumer_groups: vec!["$Default".into(), "cg1".into()],
+        routing: None,
+        access: Default::default(),
     }
 }
 
@@ -101,6 +103,21 @@ impl World {
             random: AtomicU64::new(1),
             devices: AtomicI64::new(0),
             trouble: Mutex::new(None),
+        }
+    }
+
+    /// From now on every hub lets in who `access` says.
+    pub(in crate::http) fn set_access(&self, access: &types::HubAccess) {
+        for hub in self.hubs.lock().iter_mut() {
+            let mut settings = hub.settings.clone();
+            settings.access = access.clone();
+            *hub = Arc::new(HubView {
+                settings,
+                primary: hub.primary.clone(),
+                epoch: hub.epoch,
+                divergences: hub.divergences.clone(),
+                divergences_until: hub.divergences_until,
+            });
         }
     }
 
@@ -261,6 +278,19 @@ impl World {
 }
 
 impl Backend for World {
+    /// A token is a list of what its holder may do.
+    fn bearer(&self, token: &str, _: HubId, action: &'static str) -> Result<(), BearerError> {
+        let Some(actions) = token.strip_prefix("may:") else {
+            return Err(BearerError::Unproven(
+                "The access token is malformed.".into(),
+            ));
+        };
+        let allowed = actions.split(',').any(|allowed| allowed == action);
+        allowed
+            .then_some(())
+            .ok_or_else(|| BearerError::NotAllowed(format!("No role allows '{action}'.")))
+    }
+
     fn region(&self) -> &RegionName {
         &self.region
     }

@@ -107,13 +107,17 @@ pub async fn server_that_admits(
     tls: Option<Arc<rustls::ServerConfig>>,
     admission: Admission,
 ) -> Server {
+    server_of(Fake::new(), tls, admission).await
+}
+
+pub async fn server_of(
+    backend: Arc<Fake>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    admission: Admission,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (backend, metrics, stop) = (
-        Fake::new(),
-        Arc::new(Metrics::default()),
-        watch::Sender::new(false),
-    );
+    let (metrics, stop) = (Arc::new(Metrics::default()), watch::Sender::new(false));
     let task = tokio::spawn(serve_with(
         listener,
         tls,

@@ -1,13 +1,14 @@
 //! Who gets in, and with which CONNACK.
 
 use super::client::*;
-use super::fake::{KEY, NOW_S, OTHER_KEY, device};
+use super::fake::{Fake, KEY, NOW_S, OTHER_KEY, device};
 use crate::backend::{CallError, SendError};
+use crate::mqtt::Admission;
 use crate::mqtt::end::Refusal;
 use hub::Effect;
 use hub::decision::CloseReason;
 use rmqtt_codec::v3::{Connect, QoS};
-use types::{ErrorCode, Reject};
+use types::{AddressBlock, AddressRule, ErrorCode, HubAccess, Reject};
 use wire::sas;
 
 async fn check(server: &Server, connect: Connect, code: u8) {
@@ -61,6 +62,53 @@ async fn a_positively_refused_identity_is_code_5() {
         check(&server, bad, 5).await;
     }
     assert_eq!(server.metrics.refused(Refusal::NotAuthorized), 10);
+}
+
+#[tokio::test]
+async fn who_comes_from_where_the_hub_lets_nobody_in_is_code_5() {
+    let rule = |block: &str, accept| AddressRule {
+        block: AddressBlock::parse(block).unwrap(),
+        accept,
+    };
+    for (filters, code) in [
+        (vec![rule("127.0.0.0/8", false)], 5),
+        (vec![rule("127.0.0.1", true), rule("0.0.0.0/0", false)], 0),
+        (vec![rule("192.0.2.0/24", false)], 0),
+    ] {
+        let access = HubAccess {
+            filters,
+            ..HubAccess::default()
+        };
+        let server = server_of(Fake::with(access), None, Admission::default()).await;
+        check(&server, connect("d1"), code).await;
+    }
+    let closed = HubAccess {
+        public_network: false,
+        ..HubAccess::default()
+    };
+    let server = server_of(Fake::with(closed), None, Admission::default()).await;
+    check(&server, connect("d1"), 5).await;
+}
+
+#[tokio::test]
+async fn kinds_of_tokens_that_the_hub_does_not_accept_are_code_5() {
+    let soon = NOW_S + 60;
+    let device = || signed("myhub.example/devices/d1", KEY, None, soon);
+    let policy = || signed("myhub.example", KEY, Some("device"), soon);
+    let no_device = HubAccess {
+        device_tokens: false,
+        ..HubAccess::default()
+    };
+    let server = server_of(Fake::with(no_device), None, Admission::default()).await;
+    check(&server, device(), 5).await;
+    check(&server, policy(), 0).await;
+    let no_policy = HubAccess {
+        policy_tokens: false,
+        ..HubAccess::default()
+    };
+    let server = server_of(Fake::with(no_policy), None, Admission::default()).await;
+    check(&server, policy(), 5).await;
+    check(&server, device(), 0).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use types::limits;
 fn pipe(backend: Arc<Fake>) -> (Client<DuplexStream>, Arc<Metrics>) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let metrics = Arc::new(Metrics::default());
-    tokio::spawn(Endpoint::new(backend, metrics.clone()).attach(far, None));
+    tokio::spawn(Endpoint::new(backend, metrics.clone()).attach(far, Default::default()));
     (Client::new(near), metrics)
 }
 
@@ -283,7 +283,7 @@ async fn an_idle_task_is_small() {
     let stream = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let task = Endpoint::new(Fake::new(), Arc::default()).attach(stream, None);
+    let task = Endpoint::new(Fake::new(), Arc::default()).attach(stream, Default::default());
     let bytes = std::mem::size_of_val(&task);
     println!("idle task: {bytes} bytes");
     assert!(

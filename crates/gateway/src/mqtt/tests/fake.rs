@@ -1,7 +1,8 @@
 //! A hub in memory: devices with keys, kept subscriptions, queues and twins; it can hold its answers back.
 
 use crate::backend::{
-    Backend, BoxFuture, CallError, EventPage, From, HubView, Permit, SessionHandle, Standing,
+    Backend, BearerError, BoxFuture, CallError, EventPage, From, HubView, Permit, SessionHandle,
+    Standing,
 };
 use bytes::Bytes;
 use hub::command::*;
@@ -60,6 +61,11 @@ pub fn device(id: &str) -> DeviceId {
 
 impl Fake {
     pub fn new() -> Arc<Fake> {
+        Fake::with(HubAccess::default())
+    }
+
+    /// One whose hub lets in who `access` says.
+    pub fn with(access: HubAccess) -> Arc<Fake> {
         let rights = |device_connect| Rights {
             device_connect,
             service_connect: true,
@@ -82,6 +88,8 @@ impl Fake {
             cloud_to_device: CloudToDevice::default(),
             policies: vec![policy("device", true), policy("service", false)],
             consumer_groups: vec!["$Default".into()],
+            routing: None,
+            access,
         };
         let region = RegionName::parse("westus2").unwrap();
         let hub = Arc::new(HubView {
@@ -298,6 +306,10 @@ fn known<'a>(state: &'a mut State, device: &DeviceId) -> Result<&'a mut Device, 
 }
 
 impl Backend for Fake {
+    fn bearer(&self, _: &str, _: HubId, _: &'static str) -> Result<(), BearerError> {
+        Err(BearerError::Unproven("none is expected here".into()))
+    }
+
     fn region(&self) -> &RegionName {
         &self.region
     }

@@ -154,6 +154,8 @@ impl World {
             cloud_to_device: CloudToDevice::default(),
             policies: Vec::new(),
             consumer_groups: vec!["$Default".into()],
+            routing: None,
+            access: Default::default(),
         }
     }
 
