@@ -1,31 +1,15 @@
-"""Access tokens like the deployment's own, and unlike."""
+"""Access tokens like the deployment's own, and unlike.
+
+The keys that sign tokens never leave the control plane, so nothing here is signed by them: what a well-signed token with wrong claims
+is answered with stands in the tests of the management API.
+"""
 
 import base64
 import hashlib
 import json
 
-PRIME, ORDER = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-BASE = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296, 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
-
-
-def times(scalar, point):
-    """Multiplies on the curve P-256; test keys only, its timing tells the scalar."""
-
-    def add(one, two):
-        if one is None or two is None:
-            return one or two
-        if one[0] == two[0] and one != two:
-            return None
-        slope = (3 * one[0] ** 2 - 3) * pow(2 * one[1], -1, PRIME) if one == two else (two[1] - one[1]) * pow(two[0] - one[0], -1, PRIME)
-        x = (slope**2 - one[0] - two[0]) % PRIME
-        return x, (slope * (one[0] - x) - one[1]) % PRIME
-
-    found = None
-    while scalar:
-        if scalar & 1:
-            found = add(found, point)
-        point, scalar = add(point, point), scalar >> 1
-    return found
+EXPONENT, BITS = 65537, 1024
+SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def b64(data):
@@ -36,27 +20,40 @@ def unb64(part):
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def es256(signed, key, nonce):
-    r = times(nonce, BASE)[0] % ORDER
-    digest = int.from_bytes(hashlib.sha256(signed.encode()).digest(), "big")
-    s = pow(nonce, -1, ORDER) * (digest + r * key) % ORDER
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+def prime(chance):
+    """Of half a key's bits; test keys only."""
+    while True:
+        found = chance.getrandbits(BITS) | (3 << (BITS - 2)) | 1
+        if all(found % small for small in (3, 5, 7, 11, 13, 17, 19, 23)) and (found - 1) % EXPONENT and all(pow(base, found - 1, found) == 1 for base in (2, 3, 5, 7)):
+            return found
+
+
+def rs256(signed, key):
+    modulus, secret = key
+    length = (modulus.bit_length() + 7) // 8
+    digest = SHA256_PREFIX + hashlib.sha256(signed.encode()).digest()
+    padded = b"\x00\x01" + b"\xff" * (length - len(digest) - 3) + b"\x00" + digest
+    return pow(int.from_bytes(padded, "big"), secret, modulus).to_bytes(length, "big")
 
 
 class Tokens:
-    """Access tokens like the deployment's own, signed with its key or another."""
+    """Access tokens like the deployment's own, signed with another key."""
 
     def __init__(self, hub):
         self.chance, self.genuine = hub.chance, hub.management.token
         head, claims, _ = self.genuine.split(".")
         self.head, self.claims = json.loads(unb64(head)), json.loads(unb64(claims))
-        pem = (hub.world.data / "data" / "pki" / "tokens.key").read_text()
-        der = base64.b64decode("".join(pem.split("-----")[2].split()))
-        self.key = int.from_bytes(der[36:68], "big")  # PKCS#8 of a P-256 key has its scalar there
+        one, two = prime(self.chance), prime(self.chance)
+        self.key = one * two, pow(EXPONENT, -1, (one - 1) * (two - 1))
 
-    def make(self, key=None, head=(), **claims):
+    def make(self, head=(), **claims):
         signed = b64(json.dumps({**self.head, **dict(head)}).encode()) + "." + b64(json.dumps({**self.claims, **claims}).encode())
-        return f"{signed}.{b64(es256(signed, key or self.key, self.chance.randrange(1, ORDER)))}"
+        return f"{signed}.{b64(rs256(signed, self.key))}"
+
+    def public(self):
+        """The other key, as a token may name it in its header."""
+        modulus = self.key[0]
+        return {"kty": "RSA", "n": b64(modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")), "e": "AQAB"}
 
     def unsigned(self, algorithm, signature=b""):
         signed = b64(json.dumps({**self.head, "alg": algorithm}).encode()) + "." + self.genuine.split(".")[1]

@@ -72,7 +72,21 @@ pub fn identify(
         .map_err(|error| {
             Unidentified::new(code(error), format!("Authentication failed: {error}."))
         })?;
+    if is_a_hubs(state, &claims.aud) {
+        let error = TokenError::Audience;
+        let why = format!("Authentication failed: {error}.");
+        return Err(Unidentified::new(code(error), why));
+    }
     of_claims(state, claims, now)
+}
+
+/// Whether an audience is the host name of one of the hubs: such a token is for its data only.
+fn is_a_hubs(state: &State, audience: &str) -> bool {
+    let host = wire::host::bare(audience.strip_prefix("https://").unwrap_or(audience));
+    let host = host.trim_end_matches('/').to_ascii_lowercase();
+    let suffix = format!(".{}", state.deployment.domain.to_ascii_lowercase());
+    host.strip_suffix(&suffix)
+        .is_some_and(|name| state.hub_named(name).is_some())
 }
 
 /// Who a token with these claims stands for.

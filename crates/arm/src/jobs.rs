@@ -137,7 +137,9 @@ fn container(
         mistakes.add(name, "a container's address with its signature is expected");
         return None;
     };
-    match Container::parse(text).and_then(|found| outbound(call, hub, found)) {
+    let inside = call.state.deployment.limits.private_containers;
+    let found = Container::parse(text).map(|found| found.allowed_inside(inside));
+    match found.and_then(|found| outbound(call, hub, found)) {
         Ok(container) => Some(container),
         Err(why) => {
             mistakes.add(name, why);

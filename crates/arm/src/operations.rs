@@ -116,7 +116,8 @@ fn may_see(call: &Call, op: &Operation) -> bool {
     by || call.may(READ, &scope)
 }
 
-/// True if the target of an operation that is not in the history any more is as it would have left it.
+/// True if the target of an operation that is not in the history any more is as it would have left it, and who asks may
+/// read it. Who began the operation is not known any more.
 fn target_says_done(call: &Call) -> bool {
     let (Some(kind), Some(target)) = (call.query("kind"), call.query("target")) else {
         return false;
@@ -126,6 +127,13 @@ fn target_says_done(call: &Call) -> bool {
         .state
         .hub_named(target)
         .filter(|hub| key(&hub.subscription) == key(subscription));
+    let scope = match (kind, hub) {
+        ("deletegroup", _) | (_, None) => format!("/subscriptions/{subscription}"),
+        (_, Some(hub)) => hub.path(),
+    };
+    if !call.may(READ, &scope) {
+        return false;
+    }
     match kind {
         "create" | "update" => hub.is_some_and(|hub| hub.state != HubState::Activating),
         "delete" => hub.is_none(),

@@ -1,6 +1,8 @@
 //! Requests that this deployment sends to blobs its operators name: bounded in time and size, without redirects, and never
 //! with an address' query in a message, since it holds a signature.
 
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 use types::limits;
 use ureq::Agent;
@@ -22,6 +24,8 @@ pub struct Container {
     query: String,
     pub host: String,
     plain: bool,
+    /// It may stand in this machine's own networks.
+    inside: bool,
 }
 
 impl std::fmt::Debug for Container {
@@ -59,7 +63,34 @@ impl Container {
             query: uri.query().unwrap_or_default().to_owned(),
             host,
             plain,
+            inside: false,
         })
+    }
+
+    /// The same, allowed to stand in this machine's own networks.
+    pub fn allowed_inside(self, inside: bool) -> Container {
+        Container { inside, ..self }
+    }
+
+    /// Whether its host is none of this machine's own networks, unless that is allowed: whoever may start a job must not
+    /// reach through it what only this machine can.
+    fn is_outside(&self) -> Result<(), String> {
+        if self.inside {
+            return Ok(());
+        }
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = (bare, 443u16)
+            .to_socket_addrs()
+            .map_err(|_| format!("The blob store '{}' is not known.", self.host))?;
+        for address in addresses {
+            if is_inside(address.ip()) {
+                return Err(format!(
+                    "The blob store '{}' is in a private network, which this deployment does not allow jobs to reach.",
+                    self.host
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn blob(&self, name: &str) -> String {
@@ -71,6 +102,24 @@ impl Container {
             true => format!("{}/{name}", self.base),
             false => format!("{}/{name}?{}", self.base, self.query),
         }
+    }
+}
+
+/// Loopback, private, link-local and unspecified addresses.
+fn is_inside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()
+        }
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => is_inside(IpAddr::V4(v4)),
+            None => {
+                v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_unique_local()
+                    || v6.is_unicast_link_local()
+            }
+        },
     }
 }
 
@@ -135,11 +184,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn agent(container: &Container) -> Result<Agent, String> {
+    container.is_outside()?;
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let tls = match container.plain {
-        true => TlsConfig::builder().build(),
-        false => TlsConfig::builder()
-            .root_certs(RootCerts::from(roots()?))
-            .build(),
+        true => tls.build(),
+        false => tls.root_certs(RootCerts::from(roots()?)).build(),
     };
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -204,6 +254,28 @@ fn refused(what: &str, container: &Container, name: &str, status: u16) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn https_is_spoken_and_private_networks_are_reached_only_where_allowed() {
+        let closed = Container::parse("https://127.0.0.1:1/c").unwrap();
+        let why = put(closed, "b".into(), Vec::new()).await.unwrap_err();
+        assert!(why.contains("private network"), "{why}");
+        let closed = Container::parse("https://127.0.0.1:1/c").unwrap();
+        let why = put(closed.allowed_inside(true), "b".into(), Vec::new())
+            .await
+            .unwrap_err();
+        assert!(!why.contains("stopping"), "{why}");
+        for inside in [
+            "10.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_inside(inside.parse().unwrap()), "{inside}");
+        }
+        assert!(!is_inside("198.51.100.7".parse().unwrap()));
+    }
 
     #[test]
     fn only_https_and_loopback_are_taken_and_signatures_never_shown() {

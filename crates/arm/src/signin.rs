@@ -11,6 +11,7 @@ mod request;
 
 pub use device::{device_page, enter_user_code};
 pub(crate) use pending::{Forms, Pending, Purpose, Stage};
+use pending::{SignedIn, password_print};
 
 use crate::answer::{self, Outcome};
 use crate::backend::BoxFuture;
@@ -56,8 +57,10 @@ async fn advance(call: &Call) -> Result<Response, OauthError> {
     }
     match pending.stage.clone() {
         Stage::SignIn => passwords::sign_in(call, &form, pending).await,
-        Stage::NewPassword { user } => passwords::replace(call, &form, pending, &user).await,
-        Stage::Confirm { user, groups } => device::approve(call, pending, user, groups).await,
+        Stage::NewPassword(signed_in) => passwords::replace(call, &form, pending, &signed_in).await,
+        Stage::Confirm { signed_in, groups } => {
+            device::approve(call, pending, signed_in, groups).await
+        }
     }
 }
 
@@ -85,18 +88,24 @@ pub(crate) async fn succeeded(
     groups: Vec<String>,
     pending: Pending,
 ) -> Outcome {
-    let done = accept(call, user_object_id, groups, pending).await;
+    let state = call.api.backend.state();
+    let user = state.directory.users.get(user_object_id);
+    let signed_in = SignedIn {
+        user: user_object_id.to_owned(),
+        print: password_print(user.and_then(|user| user.password.as_ref())),
+    };
+    let done = accept(call, signed_in, groups, pending).await;
     Ok(done.unwrap_or_else(|error| pages::failed(&error)))
 }
 
 async fn accept(
     call: &Call,
-    user_object_id: &str,
+    signed_in: SignedIn,
     groups: Vec<String>,
     pending: Pending,
 ) -> Result<Response, OauthError> {
     let state = call.api.backend.state();
-    let user = state.directory.users.get(user_object_id);
+    let user = state.directory.users.get(&signed_in.user);
     let user = user.filter(|user| user.enabled).ok_or_else(|| {
         OauthError::grant(50_057, "This account is disabled. Ask an administrator.")
     })?;
@@ -107,10 +116,7 @@ async fn accept(
         .map_err(|refusal| OauthError::grant(50_126, refusal.message))?;
     match &pending.purpose {
         Purpose::Device { .. } => {
-            let stage = Stage::Confirm {
-                user: user.object_id.clone(),
-                groups,
-            };
+            let stage = Stage::Confirm { signed_in, groups };
             Ok(show_again(call, pending, stage, None))
         }
         Purpose::Code {

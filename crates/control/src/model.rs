@@ -107,6 +107,8 @@ pub struct DeploymentLimits {
     /// Requests of one principal to one region's management API, per minute: reads, and everything else.
     pub reads_per_minute: u32,
     pub writes_per_minute: u32,
+    /// Jobs may write to blob stores on this machine and in private networks.
+    pub private_containers: bool,
 }
 
 impl Default for DeploymentLimits {
@@ -115,6 +117,7 @@ impl Default for DeploymentLimits {
             hubs_per_subscription: types::limits::HUBS_PER_SUBSCRIPTION_MAX as u32,
             reads_per_minute: types::limits::MANAGEMENT_READS_PER_MINUTE,
             writes_per_minute: types::limits::MANAGEMENT_WRITES_PER_MINUTE,
+            private_containers: false,
         }
     }
 }

@@ -254,16 +254,19 @@ impl State {
         deployment.by = call.by.into();
         let answer = Answer::Template(Box::new(deployment.clone()));
         self.templates.insert(deployment.key(), deployment);
-        self.forget_templates();
+        self.forget_templates(call.at);
         self.changed();
         Ok(answer)
     }
 
-    /// Drops what belongs to groups that are gone, then the oldest of what has ended.
-    fn forget_templates(&mut self) {
+    /// Drops what belongs to groups that are gone, then the oldest of what has ended; what nobody drives has ended too.
+    fn forget_templates(&mut self, now: UnixMillis) {
+        let runs = |deployment: &TemplateDeployment| {
+            deployment.is_running() && !deployment.is_abandoned(now)
+        };
         let mut templates = std::mem::take(&mut self.templates);
         templates.retain(|_, deployment| {
-            deployment.is_running()
+            runs(deployment)
                 || self
                     .group(&deployment.subscription, &deployment.group)
                     .is_some()
@@ -271,8 +274,11 @@ impl State {
         while templates.len() > limits::TEMPLATES_KEPT_MAX {
             let oldest = templates
                 .iter()
-                .filter(|(_, deployment)| !deployment.is_running())
-                .min_by_key(|(key, deployment)| (deployment.ended, (*key).clone()))
+                .filter(|(_, deployment)| !runs(deployment))
+                .min_by_key(|(key, deployment)| {
+                    let ended = deployment.ended.unwrap_or(deployment.touched);
+                    (ended, (*key).clone())
+                })
                 .map(|(key, _)| key.clone());
             match oldest {
                 Some(oldest) => drop(templates.remove(&oldest)),
@@ -374,6 +380,35 @@ mod tests {
             matches!(&ended, Answer::Template(d) if d.status == TemplateStatus::Failed && d.ended == Some(UnixMillis(5)))
         );
         assert!(matches!(end(&mut state, "a", 6, None), Answer::Refused(_)));
+    }
+
+    #[test]
+    fn deployments_that_nobody_drives_give_way_as_ended_ones_do() {
+        let mut state = deployed();
+        let named = |n: usize| TemplateDeployment {
+            name: format!("D{n}"),
+            ..deployment(&format!("d{n}"))
+        };
+        let start = |state: &mut State, n: usize, at: i64| {
+            let deployment = Box::new(named(n));
+            let command = Command::Template(TemplateCommand::Start { deployment });
+            let answer = state.apply(&request("", at, command));
+            assert!(matches!(answer, Answer::Template(_)), "{answer:?}");
+        };
+        let max = limits::TEMPLATES_KEPT_MAX;
+        for n in 0..max {
+            start(&mut state, n, 1 + n as i64);
+        }
+        let later = 2 + max as i64 + limits::TEMPLATE_SILENCE_MS;
+        for n in 0..3 {
+            start(&mut state, max + n, later);
+        }
+        assert_eq!(state.templates.len(), max);
+        for n in 0..3 {
+            assert!(!state.templates.contains_key(&named(n).key()), "{n}");
+            assert!(state.templates.contains_key(&named(max + n).key()), "{n}");
+        }
+        assert!(state.templates.contains_key(&named(3).key()));
     }
 
     #[test]

@@ -348,6 +348,8 @@ pub const SIGN_IN_FORM_MS: i64 = 15 * 60_000;
 pub const DEVICE_CODE_INTERVAL_S: i64 = 5;
 /// A session that is not renewed for so long ends.
 pub const SESSION_MS: i64 = 14 * 24 * 3_600_000;
+/// After its sign-in, a session of an external provider's person ends even when it is renewed.
+pub const SESSION_EXTERNAL_MS_MAX: i64 = 12 * 3_600_000;
 pub const PASSWORD_CHARS_MIN: usize = 12;
 pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Passwords hashed at the same time in one process, and how many wait for it.
@@ -374,6 +376,8 @@ pub const TEMPLATE_RESOURCES_MAX: usize = 100;
 pub const TEMPLATE_VALUES_BYTES_MAX: usize = 32 * 1024;
 /// Nesting of expressions, and characters of one value they may make.
 pub const TEMPLATE_DEPTH_MAX: usize = 32;
+/// Steps of evaluating one value of a template.
+pub const TEMPLATE_STEPS_MAX: usize = 10_000;
 pub const TEMPLATE_TEXT_BYTES_MAX: usize = 128 * 1024;
 /// How often the driver of a deployment says that it lives, and after what silence it is given up.
 pub const TEMPLATE_BEAT_MS: u64 = 10_000;

@@ -32,8 +32,9 @@ impl Signer {
         let sha256 = read.sha256.clone();
         world
             .fake
-            .apply(Command::Directory(DirectoryCommand::PutApplication(
-                Box::new(Application {
+            .apply(Command::Directory(DirectoryCommand::PutApplication {
+                expected: None,
+                application: Box::new(Application {
                     client_id: CLIENT.into(),
                     object_id: "builder-object".into(),
                     display_name: "Builder".into(),
@@ -42,7 +43,7 @@ impl Signer {
                     secrets: Vec::new(),
                     certificates: vec![read],
                 }),
-            )));
+            }));
         let key = KeyPair::from_pkcs8(&pkcs8).unwrap();
         Signer { world, key, sha256 }
     }

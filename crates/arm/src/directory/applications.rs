@@ -1,5 +1,6 @@
 //! Applications (service principals): listed, made, changed, deleted; their secrets and certificates.
 
+use super::users::retried;
 use super::{Fields, changed, done, not_found, page, put_status, resource};
 use crate::answer::{self, Outcome};
 use crate::assertion::read_certificate;
@@ -33,12 +34,20 @@ pub fn get(call: &Call) -> Outcome {
 
 /// Makes one (201) or changes it (200). Secrets and certificates stay as they are.
 pub async fn put(call: Call) -> Outcome {
+    retried(call, put_once).await
+}
+
+async fn put_once(call: Call) -> Outcome {
     let known = call.state.directory.application(call.param("application"));
     let known = known.cloned();
     write(call, known, true).await
 }
 
 pub async fn patch(call: Call) -> Outcome {
+    retried(call, patch_once).await
+}
+
+async fn patch_once(call: Call) -> Outcome {
     let known = find(&call)?.clone();
     write(call, Some(known), false).await
 }
@@ -46,7 +55,7 @@ pub async fn patch(call: Call) -> Outcome {
 async fn write(call: Call, known: Option<Application>, whole: bool) -> Outcome {
     let mut fields = Fields::of_resource(&call, &["displayName", "enabled"], &SHOWN)?;
     let new = known.is_none();
-    let mut application = match known {
+    let mut application = match known.clone() {
         Some(application) => application,
         None => Application {
             client_id: call.param("application").to_owned(),
@@ -69,7 +78,7 @@ async fn write(call: Call, known: Option<Application>, whole: bool) -> Outcome {
         None => {}
     }
     fields.done()?;
-    let application = put_application(&call, application).await?;
+    let application = put_application(&call, application, known).await?;
     Ok(answer::json(put_status(new), &body(&application)))
 }
 
@@ -80,7 +89,7 @@ pub async fn delete(call: Call) -> Outcome {
 
 /// Makes a secret of 32 random bytes; this answer is the only one that has it.
 pub async fn add_secret(call: Call) -> Outcome {
-    let mut application = find(&call)?.clone();
+    find(&call)?;
     let mut fields = Fields::of_action(&call, &["expires"])?;
     let expires = fields.time("expires", call.now);
     fields.done()?;
@@ -97,24 +106,46 @@ pub async fn add_secret(call: Call) -> Outcome {
     };
     let mut shown = secret_body(&made);
     shown["secret"] = json!(secret);
-    application.secrets.push(made);
-    put_application(&call, application).await?;
-    answer::ok(&shown)
+    let add = |call: Call| {
+        let (made, shown) = (made.clone(), shown.clone());
+        async move {
+            let known = find(&call)?.clone();
+            let mut application = known.clone();
+            if !known.secrets.iter().any(|secret| secret.id == made.id) {
+                application.secrets.push(made);
+            }
+            put_application(&call, application, Some(known)).await?;
+            answer::ok(&shown)
+        }
+    };
+    retried(call, add).await
 }
 
 pub async fn remove_secret(call: Call) -> Outcome {
-    let mut application = find(&call)?.clone();
+    retried(call, remove_secret_once).await
+}
+
+async fn remove_secret_once(call: Call) -> Outcome {
+    let known = find(&call)?.clone();
+    let mut application = known.clone();
     let id = needed_id(&call)?;
     let before = application.secrets.len();
     application.secrets.retain(|secret| secret.id != id);
     if application.secrets.len() == before {
         return Err(not_found("secret", &id));
     }
-    answer::ok(&body(&put_application(&call, application).await?))
+    answer::ok(&body(
+        &put_application(&call, application, Some(known)).await?,
+    ))
 }
 
 pub async fn add_certificate(call: Call) -> Outcome {
-    let mut application = find(&call)?.clone();
+    retried(call, add_certificate_once).await
+}
+
+async fn add_certificate_once(call: Call) -> Outcome {
+    let known = find(&call)?.clone();
+    let mut application = known.clone();
     let mut fields = Fields::of_action(&call, &["certificate"])?;
     let text = fields.needed("certificate");
     let read = match text.is_empty() {
@@ -140,18 +171,27 @@ pub async fn add_certificate(call: Call) -> Outcome {
     }
     fields.done()?;
     application.certificates.extend(read);
-    answer::ok(&body(&put_application(&call, application).await?))
+    answer::ok(&body(
+        &put_application(&call, application, Some(known)).await?,
+    ))
 }
 
 pub async fn remove_certificate(call: Call) -> Outcome {
-    let mut application = find(&call)?.clone();
+    retried(call, remove_certificate_once).await
+}
+
+async fn remove_certificate_once(call: Call) -> Outcome {
+    let known = find(&call)?.clone();
+    let mut application = known.clone();
     let id = needed_id(&call)?;
     let before = application.certificates.len();
     application.certificates.retain(|known| known.id != id);
     if application.certificates.len() == before {
         return Err(not_found("certificate", &id));
     }
-    answer::ok(&body(&put_application(&call, application).await?))
+    answer::ok(&body(
+        &put_application(&call, application, Some(known)).await?,
+    ))
 }
 
 fn needed_id(call: &Call) -> Result<String, Failure> {
@@ -161,8 +201,15 @@ fn needed_id(call: &Call) -> Result<String, Failure> {
     Ok(id)
 }
 
-async fn put_application(call: &Call, application: Application) -> Result<Application, Failure> {
-    let command = DirectoryCommand::PutApplication(Box::new(application));
+async fn put_application(
+    call: &Call,
+    application: Application,
+    expected: Option<Application>,
+) -> Result<Application, Failure> {
+    let command = DirectoryCommand::PutApplication {
+        application: Box::new(application),
+        expected: expected.map(Box::new),
+    };
     match changed(call, command).await? {
         DirectoryAnswer::Application(application) => Ok(*application),
         _ => Err(Failure::internal(

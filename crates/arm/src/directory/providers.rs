@@ -1,5 +1,6 @@
 //! External OpenID Connect providers: listed, made, changed, deleted.
 
+use super::users::retried;
 use super::{Fields, changed, done, not_found, page, put_status, resource};
 use crate::answer::{self, Outcome};
 use crate::call::Call;
@@ -32,6 +33,10 @@ pub fn get(call: &Call) -> Outcome {
 
 /// Makes one (201) or replaces it (200); a client secret that is not given stays.
 pub async fn put(call: Call) -> Outcome {
+    retried(call, put_once).await
+}
+
+async fn put_once(call: Call) -> Outcome {
     let known = call.state.directory.providers.get(&key(&call)).cloned();
     let blank = IdentityProvider {
         name: key(&call),
@@ -45,15 +50,24 @@ pub async fn put(call: Call) -> Outcome {
         ca: None,
         enabled: true,
     };
-    write(call, blank, known.is_none()).await
+    write(call, blank, known).await
 }
 
 pub async fn patch(call: Call) -> Outcome {
-    let known = find(&call)?.clone();
-    write(call, known, false).await
+    retried(call, patch_once).await
 }
 
-async fn write(call: Call, mut provider: IdentityProvider, new: bool) -> Outcome {
+async fn patch_once(call: Call) -> Outcome {
+    let known = find(&call)?.clone();
+    write(call, known.clone(), Some(known)).await
+}
+
+async fn write(
+    call: Call,
+    mut provider: IdentityProvider,
+    known: Option<IdentityProvider>,
+) -> Outcome {
+    let new = known.is_none();
     let mut fields = Fields::of_resource(&call, &KNOWN, &SHOWN)?;
     let mut set = |name: &str, to: &mut String| {
         if let Some(text) = fields.text(name) {
@@ -88,7 +102,10 @@ async fn write(call: Call, mut provider: IdentityProvider, new: bool) -> Outcome
         fields.wrong("ca", why);
     }
     fields.done()?;
-    let command = DirectoryCommand::PutProvider(Box::new(provider));
+    let command = DirectoryCommand::PutProvider {
+        provider: Box::new(provider),
+        expected: known.map(Box::new),
+    };
     match changed(&call, command).await? {
         DirectoryAnswer::Provider(provider) => {
             Ok(answer::json(put_status(new), &body(&call, &provider)))

@@ -127,3 +127,29 @@ async fn an_application_learns_who_it_is_and_has_no_password() {
         .await;
     refused.refused(400, "NotAUser", "application");
 }
+
+#[tokio::test]
+async fn a_change_that_read_an_old_user_is_made_again_on_the_new_one() {
+    let world = World::new();
+    let path = format!("{USERS}/kim@castling.localhost");
+    put(&world, &path, json!({})).await.is(201);
+    let change = |properties: Value| {
+        let body = json!({ "properties": properties }).to_string();
+        let (world, path) = (&world, &path);
+        async move { world.call("PATCH", path, &body, &[]).await }
+    };
+    // The first has read the user, and is busy with the password as the second disables it.
+    let slow = change(json!({ "password": "correct horse battery staple 7" }));
+    let (slow, quick) = tokio::join!(slow, change(json!({ "enabled": false })));
+    quick.is(200);
+    assert_eq!(slow.is(200).json()["properties"]["enabled"], false);
+    let submitted = world.fake.submitted.lock().unwrap();
+    let puts = submitted.iter().filter(|command| {
+        use control::{Command, DirectoryCommand};
+        matches!(
+            command,
+            Command::Directory(DirectoryCommand::PutUser { .. })
+        )
+    });
+    assert_eq!(puts.count(), 4, "made, disabled, refused, made again");
+}

@@ -9,6 +9,7 @@ use control::directory::User;
 use control::iso::iso8601;
 use control::{DirectoryAnswer, DirectoryCommand};
 use serde_json::{Value, json};
+use std::time::Duration;
 use types::UnixMillis;
 
 const KNOWN: [&str; 6] = [
@@ -19,6 +20,8 @@ const KNOWN: [&str; 6] = [
     "passwordExpired",
     "external",
 ];
+const RETRIES: u32 = 3;
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 const SHOWN: [&str; 7] = [
     "objectId",
     "hasPassword",
@@ -41,14 +44,40 @@ pub fn get(call: &Call) -> Outcome {
 
 /// Makes one (201) or changes it (200). Without a password and an external identity, a password is made and told once.
 pub async fn put(call: Call) -> Outcome {
+    retried(call, put_once).await
+}
+
+async fn put_once(call: Call) -> Outcome {
     let known = find_any(&call).cloned();
     write(call, known, true).await
 }
 
 /// Changes what is given.
 pub async fn patch(call: Call) -> Outcome {
+    retried(call, patch_once).await
+}
+
+async fn patch_once(call: Call) -> Outcome {
     let known = find(&call)?.clone();
     write(call, Some(known), false).await
+}
+
+/// Does a request again on what is there now, when that changed between reading and writing.
+pub(super) async fn retried<F>(mut call: Call, once: impl Fn(Call) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    for n in 1..=RETRIES {
+        match once(call.clone()).await {
+            Err(failure) if failure.code == "PreconditionFailed" => {
+                // This region's copy may have to catch up first.
+                tokio::time::sleep(RETRY_AFTER * n).await;
+                call.state = call.api.backend.state();
+            }
+            outcome => return outcome,
+        }
+    }
+    once(call).await
 }
 
 async fn write(call: Call, known: Option<User>, whole: bool) -> Outcome {
@@ -88,15 +117,22 @@ async fn write(call: Call, known: Option<User>, whole: bool) -> Outcome {
         None => {}
     }
     fields.done()?;
-    if let Some(password) = password {
-        user.password = Some(hashed(&call, password).await?);
-    }
-    let user = changed_user(&call, DirectoryCommand::PutUser(Box::new(user))).await?;
+    // Without a new one, whichever it has by then stays.
+    user.password = match password {
+        Some(password) => Some(hashed(&call, password).await?),
+        None => None,
+    };
+    let new = known.is_none();
+    let command = DirectoryCommand::PutUser {
+        user: Box::new(user),
+        expected: known.map(Box::new),
+    };
+    let user = changed_user(&call, command).await?;
     let mut body = body(&call, &user);
     if let Some(password) = made {
         body["properties"]["password"] = json!(password);
     }
-    Ok(answer::json(put_status(known.is_none()), &body))
+    Ok(answer::json(put_status(new), &body))
 }
 
 /// A user that is not there yet: the path has its name, or its object id and then the body has the name.

@@ -81,7 +81,10 @@ async fn make(
     let mut by = call.who();
     by.name = user.name.clone();
     by.origin.object_id = user.object_id.clone();
-    let command = Command::Directory(DirectoryCommand::PutUser(Box::new(user)));
+    let command = Command::Directory(DirectoryCommand::PutUser {
+        user: Box::new(user),
+        expected: None,
+    });
     match call.api.backend.submit(by, command).await? {
         Answer::Directory(DirectoryAnswer::User(user)) => Ok(user.object_id),
         Answer::Refused(refusal) => Err(refusal.into()),

@@ -1,6 +1,7 @@
 //! The page where a person types the code that another device shows.
 
-use super::pending::{Pending, Purpose, Stage};
+use super::passwords::locked;
+use super::pending::{Pending, Purpose, SignedIn, Stage, password_print};
 use super::{pages, show, without_cookie};
 use crate::answer::Outcome;
 use crate::call::Call;
@@ -8,6 +9,7 @@ use crate::identity::{Form, OauthError, submit, tenant_is_known};
 use axum::response::Response;
 use control::DirectoryCommand;
 use control::directory::{DeviceCode, DeviceCodeStanding};
+use types::UnixMillis;
 
 /// `GET …/deviceauth`.
 pub fn device_page(call: &Call) -> Outcome {
@@ -45,23 +47,37 @@ fn find<'a>(call: &'a Call, typed: &str) -> Option<&'a DeviceCode> {
     };
     let typed = plain(typed);
     let mut codes = call.state.directory.device_codes.values();
-    codes.find(|code| {
-        plain(&code.user_code) == typed
-            && call.now < code.expires
-            && code.standing == DeviceCodeStanding::Pending
-    })
+    codes.find(|code| plain(&code.user_code) == typed && waits(code, call.now))
+}
+
+fn waits(code: &DeviceCode, now: UnixMillis) -> bool {
+    now < code.expires && code.standing == DeviceCodeStanding::Pending
 }
 
 /// The person who signed in says yes.
 pub(super) async fn approve(
     call: &Call,
     pending: Pending,
-    user: String,
+    signed_in: SignedIn,
     groups: Vec<String>,
 ) -> Result<Response, OauthError> {
     let Purpose::Device { user_code, .. } = pending.purpose else {
         return Err(OauthError::request(90_014, "There is nothing to approve."));
     };
+    let user = signed_in.user;
+    let state = call.api.backend.state();
+    let known = state.directory.users.get(&user);
+    let known = known
+        .filter(|user| user.enabled && password_print(user.password.as_ref()) == signed_in.print)
+        .ok_or_else(|| {
+            OauthError::grant(
+                50_133,
+                "The account was changed meanwhile. Start again on the other device.",
+            )
+        })?;
+    if let Some(why) = locked(known, call.now) {
+        return Err(OauthError::grant(50_053, why));
+    }
     let standing = DeviceCodeStanding::Approved {
         user: user.clone(),
         groups,
@@ -82,17 +98,24 @@ async fn decide(
     user_code: &str,
     standing: DeviceCodeStanding,
 ) -> Result<(), OauthError> {
-    let known = call.state.directory.users.get(user);
+    let over = || {
+        OauthError::grant(
+            70_020,
+            "The code has expired or was decided already. Start again on the other device.",
+        )
+    };
+    let state = call.api.backend.state();
+    let mut codes = state.directory.device_codes.values();
+    // Anybody may send this, as often as they like: what can have no effect is not submitted.
+    if !codes.any(|code| code.user_code == user_code && waits(code, call.now)) {
+        return Err(over());
+    }
+    let known = state.directory.users.get(user);
     let name = known.map_or("", |user| user.name.as_str());
     let command = DirectoryCommand::DecideDeviceCode {
         user_code: user_code.to_owned(),
         standing,
     };
     let decided = submit(call, name, user, command).await?;
-    decided.map(|_| ()).map_err(|_| {
-        OauthError::grant(
-            70_020,
-            "The code has expired or was decided already. Start again on the other device.",
-        )
-    })
+    decided.map(|_| ()).map_err(|_| over())
 }

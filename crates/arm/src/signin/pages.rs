@@ -99,10 +99,11 @@ pub(super) fn stage(
 ) -> Response {
     let (title, fields) = match &pending.stage {
         Stage::SignIn => ("Sign in", sign_in(call, pending, sealed)),
-        Stage::NewPassword { .. } => ("Choose another password", new_password()),
-        Stage::Confirm { user, .. } => {
-            ("Sign in on the other device?", confirm(call, pending, user))
-        }
+        Stage::NewPassword(_) => ("Choose another password", new_password()),
+        Stage::Confirm { signed_in, .. } => (
+            "Sign in on the other device?",
+            confirm(call, pending, &signed_in.user),
+        ),
     };
     // Browsers apply the policy of a form also to where its answer leads.
     let to = match &pending.purpose {

@@ -1,13 +1,13 @@
 //! The steps with a password: signing in, and choosing another one.
 
-use super::pending::{Pending, Stage};
+use super::pending::{Pending, SignedIn, Stage, password_print};
 use super::{accept, show_again};
 use crate::call::Call;
 use crate::identity::{Form, OauthError, submit};
 use crate::passwords::{Busy, check_strength};
 use axum::response::Response;
-use control::DirectoryCommand;
 use control::directory::{Secret, User};
+use control::{DirectoryCommand, State};
 use types::{UnixMillis, limits};
 
 const WRONG: &str = "Name or password is wrong.";
@@ -16,7 +16,7 @@ fn busy(_: Busy) -> OauthError {
     OauthError::unavailable("Too many people are signing in right now. Try again in a moment.")
 }
 
-fn locked(user: &User, now: UnixMillis) -> Option<String> {
+pub(super) fn locked(user: &User, now: UnixMillis) -> Option<String> {
     let until = user.locked_until.filter(|until| now < *until)?;
     let minutes = until.since(now) / 60_000 + 1;
     Some(format!(
@@ -47,7 +47,7 @@ pub(super) async fn sign_in(
     let hash = known.and_then(|user| user.password.clone());
     let passwords = &call.api.tokens.passwords;
     let right = passwords
-        .verify(password.to_owned(), hash)
+        .verify(password.to_owned(), hash.clone())
         .await
         .map_err(busy)?;
     let Some(user) = user else {
@@ -69,13 +69,26 @@ pub(super) async fn sign_in(
         let why = after.and_then(|user| locked(user, call.now));
         return again(pending, why.as_deref().unwrap_or(WRONG));
     }
+    if user.password != hash {
+        // It was replaced while it was compared.
+        return again(pending, WRONG);
+    }
+    let signed_in = SignedIn {
+        user: user.object_id.clone(),
+        print: password_print(hash.as_ref()),
+    };
     if user.password_expired {
-        let stage = Stage::NewPassword {
-            user: user.object_id.clone(),
-        };
+        let stage = Stage::NewPassword(signed_in);
         return Ok(show_again(call, pending, stage, None));
     }
-    accept(call, &user.object_id, Vec::new(), pending).await
+    accept(call, signed_in, Vec::new(), pending).await
+}
+
+/// The user, if the password is still the one that they signed in with and must replace.
+fn to_replace<'a>(state: &'a State, signed_in: &SignedIn) -> Option<&'a User> {
+    let user = state.directory.users.get(&signed_in.user);
+    user.filter(|user| user.enabled && user.password_expired)
+        .filter(|user| password_print(user.password.as_ref()) == signed_in.print)
 }
 
 /// The password that replaces one which an administrator gave.
@@ -83,19 +96,22 @@ pub(super) async fn replace(
     call: &Call,
     form: &Form,
     pending: Pending,
-    object_id: &str,
+    signed_in: &SignedIn,
 ) -> Result<Response, OauthError> {
     let again = |pending: Pending, mistake: &str| {
         let stage = pending.stage.clone();
         Ok(show_again(call, pending, stage, Some(mistake)))
     };
-    let user = call.state.directory.users.get(object_id);
-    let user = user.filter(|user| user.enabled && user.password_expired);
-    let Some(user) = user else {
-        // It was replaced meanwhile, perhaps by this very form.
-        let mistake = "The password was changed already. Sign in with it.";
-        return Ok(show_again(call, pending, Stage::SignIn, Some(mistake)));
+    let from_start =
+        |pending, mistake: &str| Ok(show_again(call, pending, Stage::SignIn, Some(mistake)));
+    // It was replaced meanwhile, perhaps by this very form.
+    const CHANGED: &str = "The password was changed already. Sign in with it.";
+    let Some(user) = to_replace(&call.state, signed_in) else {
+        return from_start(pending, CHANGED);
     };
+    if let Some(why) = locked(user, call.now) {
+        return from_start(pending, &why);
+    }
     let (Some(new), Some(repeated)) = (form.get("new_password"), form.get("repeated")) else {
         return again(pending, "Type the new password twice.");
     };
@@ -118,14 +134,23 @@ pub(super) async fn replace(
         .await
         .map_err(busy)?
         .map_err(OauthError::server)?;
+    // Hashing takes its time.
+    if to_replace(&call.api.backend.state(), signed_in).is_none() {
+        return from_start(pending, CHANGED);
+    }
+    let object_id = &signed_in.user;
+    let next = SignedIn {
+        user: object_id.clone(),
+        print: password_print(Some(&hash)),
+    };
     let command = DirectoryCommand::SetPassword {
-        object_id: object_id.to_owned(),
+        object_id: object_id.clone(),
         password: hash,
         expired: false,
         keep: None,
     };
     match submit(call, &user.name, object_id, command).await? {
-        Ok(_) => accept(call, object_id, Vec::new(), pending).await,
+        Ok(_) => accept(call, next, Vec::new(), pending).await,
         Err(refusal) => again(pending, &refusal.message),
     }
 }

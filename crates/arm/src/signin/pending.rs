@@ -1,8 +1,10 @@
 //! What a sign-in in a browser is about, sealed into its own forms: this region keeps nothing of it.
 
+use crate::identity::print;
 use crate::tokens::same;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use control::directory::Secret;
 use parking_lot::Mutex;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
@@ -51,9 +53,27 @@ pub(crate) enum Stage {
     /// Nobody has signed in yet.
     SignIn,
     /// The password was right, and must be replaced.
-    NewPassword { user: String },
+    NewPassword(SignedIn),
     /// Signed in; another device is to be approved.
-    Confirm { user: String, groups: Vec<String> },
+    Confirm {
+        signed_in: SignedIn,
+        groups: Vec<String>,
+    },
+}
+
+/// Who has signed in. It counts no longer than the password that they had then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SignedIn {
+    pub user: String,
+    /// See [`password_print`].
+    pub print: String,
+}
+
+/// Tells one password hash, or none, from another, and nothing else of it.
+pub(crate) fn password_print(hash: Option<&Secret>) -> String {
+    let mut text = print(hash.map_or("", |hash| &hash.0));
+    text.truncate(16);
+    text
 }
 
 impl Purpose {

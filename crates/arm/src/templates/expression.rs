@@ -2,6 +2,7 @@
 
 use super::functions;
 use serde_json::{Map, Value};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use types::limits;
 
@@ -37,6 +38,7 @@ pub fn evaluate(value: &Value, scope: &Scope<'_>) -> Result<Value, String> {
     Evaluation {
         scope,
         budget: &BUDGET,
+        steps: Cell::new(0),
     }
     .value(value, 0)
 }
@@ -54,10 +56,21 @@ const BUDGET: Budget = Budget {
 pub(super) struct Evaluation<'a> {
     pub scope: &'a Scope<'a>,
     budget: &'static Budget,
+    /// Steps taken so far: variables are evaluated wherever they are used, and may use others many times.
+    steps: Cell<usize>,
 }
 
 impl Evaluation<'_> {
+    fn step(&self) -> Result<(), String> {
+        self.steps.set(self.steps.get() + 1);
+        match self.steps.get() > limits::TEMPLATE_STEPS_MAX {
+            true => Err("its values and variables take too many steps".into()),
+            false => Ok(()),
+        }
+    }
+
     pub fn value(&self, value: &Value, depth: usize) -> Result<Value, String> {
+        self.step()?;
         if depth > self.budget.depth {
             return Err("values or variables are nested too deeply, or refer to themselves".into());
         }
@@ -98,6 +111,7 @@ impl Evaluation<'_> {
     }
 
     pub fn tree(&self, tree: &Expression, depth: usize) -> Result<Value, String> {
+        self.step()?;
         if depth > self.budget.depth {
             return Err("it is nested too deeply, or refers to itself".into());
         }
@@ -306,6 +320,10 @@ mod tests {
         let variables = json!({
             "twice": "[concat(parameters('name'), parameters('NAME'))]",
             "loop": "[variables('loop')]",
+            "v0": "",
+            "v1": format!("[concat({})]", ["variables('v0')"; 100].join(",")),
+            "v2": format!("[concat({})]", ["variables('v1')"; 100].join(",")),
+            "v3": format!("[concat({})]", ["variables('v2')"; 100].join(",")),
             "object": { "x": "[toLower('ABC')]" },
         });
         let resource = |id: &str| {
@@ -394,6 +412,7 @@ mod tests {
     fn mistakes_are_named() {
         refused("[parameters('nope')]", "'nope' is not");
         refused("[variables('loop')]", "refer");
+        refused("[variables('v3')]", "too many steps");
         refused("[listKeys('x', '2021')]", "keys");
         refused("[copyIndex()]", "copy");
         refused("[wonder('x')]", "'wonder' is not known");

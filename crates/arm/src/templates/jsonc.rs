@@ -9,7 +9,7 @@ use serde_json::Value;
 pub fn parse(text: &[u8]) -> Result<Value, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
-    serde_json::from_str(&strict(text)).map_err(|error| error.to_string())
+    crate::strict::json(strict(text).as_bytes())
 }
 
 /// As strict JSON; what is not understood is left for the parser to refuse.
@@ -119,6 +119,18 @@ mod tests {
     fn texts_over_lines_and_in_single_quotes_are_read() {
         let read = parse(b"{'a': \"one\ntwo\", 'b': 'say \"it\\'s\"'}").unwrap();
         assert_eq!(read, json!({"a": "one\ntwo", "b": "say \"it's\""}));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused_however_it_is_written() {
+        for text in [
+            "{\"a\": 1, \"a\": 2}",
+            "{x: [{a: 1, // one\n 'a': 2}]}",
+            "{a: 1, \"\\u0061\": 2}",
+        ] {
+            let why = parse(text.as_bytes()).unwrap_err();
+            assert!(why.contains("'a' stands twice"), "{text}: {why}");
+        }
     }
 
     #[test]

@@ -251,6 +251,17 @@ pub async fn cancel(call: Call) -> Outcome {
 /// The asynchronous form: 200 with the status in the body.
 pub async fn status(call: Call) -> Outcome {
     let found = find(&call).await?;
+    let wanted = call.param("operation");
+    if found.id != wanted {
+        return Err(Failure::not_found(
+            "DeploymentOperationNotFound",
+            format!(
+                "The deployment '{}' is not '{}' any more: it was deployed again since.",
+                found.name,
+                shown(wanted)
+            ),
+        ));
+    }
     let mut body = json!({ "status": found.status.name() });
     if let Some((code, message)) = &found.error {
         body["error"] = error(&found, code, message);

@@ -87,6 +87,13 @@ async fn a_template_makes_a_hub_with_its_consumer_group_and_gives_outputs() {
         ))
         .await
         .is(200);
+    // Another deployment of the name has taken its place: nobody is told of it as of this one.
+    let again = world.put(&path("d1"), &request(OUTPUTS)).await.is(201);
+    assert_ne!(again.header("azure-asyncoperation").unwrap(), address);
+    world
+        .follow(&address)
+        .await
+        .refused(404, "DeploymentOperationNotFound", "again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,6 +103,21 @@ async fn tokens_of_every_accepted_audience_are_taken() {
 }
 
 #[tokio::test]
+async fn a_token_for_hubs_data_does_not_open_the_management_api() {
+    let world = World::with_hub().await;
+    let domain = world.fake.state().deployment.domain.clone();
+    for audience in [
+        "https://iothubs.azure.net".to_owned(),
+        "https://iothubs.azure.net/".to_owned(),
+        format!("https://hub-one.{domain}"),
+    ] {
+        let token = format!("Bearer {}", world.token_for(&audience));
+        let reply = with_header(&world, "/subscriptions", Some(&token)).await;
+        reply.refused(401, "InvalidAuthenticationTokenAudience", "audience");
+    }
+}
+
+#[tokio::test]
 async fn expired_foreign_and_changed_tokens_are_refused() {
     let world = World::new();
     let get = async |token: String| {

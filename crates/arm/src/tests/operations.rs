@@ -215,3 +215,48 @@ async fn poll_addresses_carry_the_authority_of_the_host_header() {
         .await
         .refused(400, "InvalidHostHeader", "Host");
 }
+
+#[tokio::test]
+async fn an_operation_that_left_the_history_is_told_to_those_who_may_read_its_target() {
+    const READER: &str = control::access::roles::READER;
+    let subscription = format!("/subscriptions/{SUB}");
+    let group = |name: &str| format!("{subscription}/resourceGroups/{name}");
+    for (scope, hub_is_there, status) in [
+        (group("RG"), true, 200),
+        (group("Other"), true, 404),
+        (subscription.clone(), true, 200),
+        (group("RG"), false, 404),
+        (subscription.clone(), false, 200),
+    ] {
+        let world = World::with_hub().await;
+        world
+            .put(&group("Other"), r#"{"location":"westus2"}"#)
+            .await
+            .is(201);
+        let address = match hub_is_there {
+            true => start(&world).await.status,
+            false => {
+                let deleted = world.delete(HUB).await.is(202);
+                deleted.header("azure-asyncoperation").unwrap().to_owned()
+            }
+        };
+        match hub_is_there {
+            true => world.complete(&world.running()),
+            false => world.finish_running(),
+        }
+        {
+            let mut state = world.fake.state.lock().unwrap();
+            let state = std::sync::Arc::make_mut(&mut *state);
+            state.operations.clear();
+            for known in state.access.assignments.values_mut() {
+                known.scope = scope.clone();
+                known.role = READER.into();
+            }
+        }
+        let reply = world.follow(&address).await;
+        match status {
+            404 => reply.refused(404, "OperationNotFound", ""),
+            _ => assert_eq!(reply.is(status).json()["status"], "Succeeded"),
+        }
+    }
+}

@@ -43,7 +43,13 @@ fn user() -> User {
 
 fn with_user() -> World {
     let world = World::new();
-    let put = directory(&world, DirectoryCommand::PutUser(Box::new(user())));
+    let put = directory(
+        &world,
+        DirectoryCommand::PutUser {
+            user: Box::new(user()),
+            expected: None,
+        },
+    );
     assert!(!matches!(put, Answer::Refused(_)), "{put:?}");
     world
 }
@@ -51,7 +57,13 @@ fn with_user() -> World {
 fn change(world: &World, change: impl FnOnce(&mut User)) {
     let mut changed = user();
     change(&mut changed);
-    let put = directory(world, DirectoryCommand::PutUser(Box::new(changed)));
+    let put = directory(
+        world,
+        DirectoryCommand::PutUser {
+            user: Box::new(changed),
+            expected: Some(Box::new(user())),
+        },
+    );
     assert!(!matches!(put, Answer::Refused(_)), "{put:?}");
 }
 
@@ -666,4 +678,92 @@ async fn applications_that_are_disabled_or_bring_an_assertion_that_is_not_good_g
     let reply = send(&world, "/adfs/oauth2/token", "", &fields).await;
     check(&reply, 401, "unauthorized_client", 7_000_112);
     list(&world, &token).await.is(401);
+}
+
+#[tokio::test]
+async fn refusing_a_device_code_again_and_again_writes_nothing() {
+    let world = with_user();
+    let denied = device(&world).await;
+    let typed = denied["user_code"].as_str().unwrap();
+    let fields = [("user_code", typed)];
+    let reply = send(&world, "/adfs/oauth2/deviceauth", "", &fields).await;
+    let browser = Browser {
+        cookie: cookie(&reply),
+        request: hidden(&reply, "request"),
+    };
+    let entries = || world.fake.state().activity.len();
+    let submitted = || world.fake.submitted.lock().unwrap().len();
+    let before = entries();
+    // Nobody has signed in.
+    browser.form(&world, &[("action", "cancel")]).await.is(200);
+    assert_eq!(entries(), before + 1);
+    let sent = submitted();
+    for _ in 0..3 {
+        let reply = browser.form(&world, &[("action", "cancel")]).await.is(400);
+        assert!(reply.text.contains("AADSTS70020"), "{}", reply.text);
+    }
+    assert_eq!((entries(), submitted()), (before + 1, sent));
+    // Nor when it comes to the control plane by way of another region.
+    let again = DirectoryCommand::DecideDeviceCode {
+        user_code: typed.into(),
+        standing: control::directory::DeviceCodeStanding::Denied,
+    };
+    assert!(matches!(directory(&world, again), Answer::Refused(_)));
+    assert_eq!(entries(), before + 1);
+}
+
+fn set_password(world: &World, expired: bool) {
+    let command = DirectoryCommand::SetPassword {
+        object_id: "ada-object".into(),
+        password: crate::passwords::hash("given-by-an-admin-1").unwrap(),
+        expired,
+        keep: None,
+    };
+    let set = directory(world, command);
+    assert!(!matches!(set, Answer::Refused(_)), "{set:?}");
+}
+
+fn lock(world: &World) {
+    for _ in 0..5 {
+        let object_id = "ada-object".into();
+        directory(world, DirectoryCommand::SignInFailed { object_id });
+    }
+}
+
+#[tokio::test]
+async fn a_form_for_a_new_password_ends_with_the_old_one_and_waits_while_locked() {
+    for (reset, why) in [(true, "changed already"), (false, "locked")] {
+        let world = with_user();
+        change(&world, |user| user.password_expired = true);
+        let mut browser = Browser::at(&world, &authorize("")).await;
+        let reply = browser.sign_in(&world, PASSWORD).await.is(200);
+        browser.request = hidden(&reply, "request");
+        match reset {
+            true => set_password(&world, true),
+            false => lock(&world),
+        }
+        let before = world.fake.state().directory.users["ada-object"].clone();
+        let new = "another-good-one-7";
+        let fields = [("new_password", new), ("repeated", new)];
+        let reply = browser.form(&world, &fields).await.is(200);
+        assert!(reply.text.contains(why), "{why}: {}", reply.text);
+        assert_eq!(world.fake.state().directory.users["ada-object"], before);
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_not_approved_after_a_reset_or_while_locked() {
+    for (reset, number) in [(true, "AADSTS50133"), (false, "AADSTS50053")] {
+        let world = with_user();
+        let device = device(&world).await;
+        let browser = at_other_device(&world, &device).await;
+        match reset {
+            true => set_password(&world, false),
+            false => lock(&world),
+        }
+        let reply = browser.form(&world, &[("action", "go")]).await.is(400);
+        assert!(reply.text.contains(number), "{number}: {}", reply.text);
+        let waiting = poll(&world, &device).await;
+        check(&waiting, 400, "authorization_pending", 70_016);
+    }
 }

@@ -445,7 +445,10 @@ impl World {
                     salt: "salt".into(),
                 }],
                 administrator: None,
-                limits: Default::default(),
+                limits: control::model::DeploymentLimits {
+                    private_containers: true,
+                    ..Default::default()
+                },
             },
             subscriptions: vec![Subscription {
                 id: SUB.into(),

@@ -129,7 +129,9 @@ impl Claims {
 
     pub(super) fn check(&self, expected: &Expected<'_>, now: UnixMillis) -> Result<(), TokenError> {
         self.check_origin(expected.tenant, now)?;
-        match is_own_audience(&self.aud, expected.authority, expected.domain) {
+        let own = is_own_audience(&self.aud, expected.authority, expected.domain);
+        // A token for hubs' data must not open the management API, whatever name the request was sent to.
+        match own && !crate::hub_tokens::is_hubs_audience(&self.aud) {
             true => Ok(()),
             false => Err(TokenError::Audience),
         }

@@ -116,6 +116,8 @@ fn world_config(data: PathBuf, settings: Settings) -> Result<WorldConfig, Failur
             writes_per_minute: settings
                 .requests_per_minute
                 .map_or(usual.writes_per_minute, |reads| reads.div_ceil(4)),
+            // A world on one machine: so are its blob stores.
+            private_containers: true,
         },
         domain: settings.domain.unwrap_or_else(|| DOMAIN_DEFAULT.to_owned()),
         catalogue: Arc::new(catalogue),

@@ -50,10 +50,11 @@ pub static ROLES: &[RoleDefinition] = &[
     RoleDefinition {
         id: READER,
         name: "Reader",
-        description: "May see everything but keys and who signs in, and change nothing.",
+        description: "May see everything but keys, data and who signs in, and change nothing.",
         // `az iot hub show` asks whether the name is taken; nothing is changed by it.
         actions: &["*/read", "Microsoft.Devices/checkNameAvailability/action"],
-        not_actions: &["Castling.Identity/*"],
+        // Salvage shows twins and messages.
+        not_actions: &["Castling.Identity/*", "Castling.Failover/salvage/read"],
         data_actions: &[],
     },
     RoleDefinition {
@@ -76,6 +77,7 @@ pub static ROLES: &[RoleDefinition] = &[
             "Castling.Failover/*",
         ],
         not_actions: &[
+            "Castling.Failover/salvage/read",
             "Castling.Failover/salvage/replay/action",
             "Castling.Failover/salvage/delete",
         ],

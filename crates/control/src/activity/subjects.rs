@@ -23,7 +23,7 @@ pub(crate) struct Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     Always,
-    /// The system repeats it by itself: only when something changed.
+    /// The system repeats it by itself, or anybody may try it: only when something changed.
     Changed,
     /// Anybody may try it: only when a refusal had an effect.
     RefusedAndChanged,
@@ -186,7 +186,7 @@ fn directory(state: &State, command: &DirectoryCommand) -> Option<Subject> {
         at("users", known.map_or(id, |user| &user.name))
     };
     Some(match command {
-        D::PutUser(wanted) => of("Castling.Identity/users/write", at("users", &wanted.name)),
+        D::PutUser { user, .. } => of("Castling.Identity/users/write", at("users", &user.name)),
         D::DeleteUser { object_id } => of("Castling.Identity/users/delete", user(object_id)),
         D::SetPassword { object_id, .. } => of(
             "Castling.Identity/users/setPassword/action",
@@ -196,9 +196,9 @@ fn directory(state: &State, command: &DirectoryCommand) -> Option<Subject> {
         D::SignInFailed { object_id } | D::SignedIn { object_id } => {
             of("Castling.Identity/users/signIn/action", user(object_id))
         }
-        D::PutApplication(wanted) => of(
+        D::PutApplication { application, .. } => of(
             "Castling.Identity/applications/write",
-            at("applications", &wanted.client_id),
+            at("applications", &application.client_id),
         ),
         D::DeleteApplication { client_id } => of(
             "Castling.Identity/applications/delete",
@@ -208,10 +208,14 @@ fn directory(state: &State, command: &DirectoryCommand) -> Option<Subject> {
             DeviceCodeStanding::Approved { user: id, .. } => {
                 of("Castling.Identity/deviceCodes/approve/action", user(id))
             }
-            DeviceCodeStanding::Denied | DeviceCodeStanding::Pending => of(
-                "Castling.Identity/deviceCodes/deny/action",
-                "/providers/Castling.Identity/deviceCodes".into(),
-            ),
+            // Nobody has to sign in for it.
+            DeviceCodeStanding::Denied | DeviceCodeStanding::Pending => Subject {
+                when: When::Changed,
+                ..of(
+                    "Castling.Identity/deviceCodes/deny/action",
+                    "/providers/Castling.Identity/deviceCodes".into(),
+                )
+            },
         },
         D::RenewSession { .. } => Subject {
             when: When::RefusedAndChanged,
@@ -222,9 +226,9 @@ fn directory(state: &State, command: &DirectoryCommand) -> Option<Subject> {
         },
         D::EndSession { id } => of("Castling.Identity/sessions/delete", at("sessions", id)),
         D::EndSessions { user: id } => of("Castling.Identity/users/endSessions/action", user(id)),
-        D::PutProvider(wanted) => of(
+        D::PutProvider { provider, .. } => of(
             "Castling.Identity/identityProviders/write",
-            at("identityProviders", &wanted.name),
+            at("identityProviders", &provider.name),
         ),
         D::DeleteProvider { name } => of(
             "Castling.Identity/identityProviders/delete",

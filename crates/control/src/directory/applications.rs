@@ -1,7 +1,7 @@
 //! Applications (service principals): made and changed with their secrets and certificates.
 
 use super::DirectoryAnswer;
-use super::apply::{Mistakes, exists, full, invalid};
+use super::apply::{Mistakes, as_read, exists, full, invalid};
 use super::model::{Application, Directory};
 use crate::apply::Call;
 use crate::command::Answer;
@@ -12,6 +12,15 @@ use std::collections::BTreeSet;
 use types::{UnixMillis, limits};
 
 impl Application {
+    /// Whether these are alike, but for when they were made.
+    fn same(&self, other: &Application) -> bool {
+        let still = Application {
+            created: self.created,
+            ..other.clone()
+        };
+        *self == still
+    }
+
     /// Whether there is any way for this application to sign in at `now`.
     pub fn can_sign_in(&self, now: UnixMillis) -> bool {
         let secret = self
@@ -42,10 +51,12 @@ impl State {
         &mut self,
         call: Call<'_>,
         wanted: &Application,
+        expected: Option<&Application>,
     ) -> Result<Answer, Refusal> {
         application_mistakes(wanted)?;
         let key = wanted.client_id.to_ascii_lowercase();
         let before = self.directory.applications.get(&key);
+        as_read(before, expected, wanted, Application::same)?;
         let next = match before {
             None => self.new_application(call, wanted)?,
             Some(known) => self.changed_application(call, known, wanted)?,

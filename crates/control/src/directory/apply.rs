@@ -16,7 +16,7 @@ impl State {
     ) -> Result<Answer, Refusal> {
         use DirectoryCommand as D;
         match command {
-            D::PutUser(user) => self.put_user(call, user),
+            D::PutUser { user, expected } => self.put_user(call, user, expected.as_deref()),
             D::DeleteUser { object_id } => self.delete_user(call, object_id),
             D::SetPassword {
                 object_id,
@@ -27,7 +27,10 @@ impl State {
             D::SignInFailed { object_id } => self.sign_in_failed(call, object_id),
             D::SignedIn { object_id } => self.signed_in(call, object_id),
             D::UnlockUser { object_id } => self.unlock_user(object_id),
-            D::PutApplication(application) => self.put_application(call, application),
+            D::PutApplication {
+                application,
+                expected,
+            } => self.put_application(call, application, expected.as_deref()),
             D::DeleteApplication { client_id } => self.delete_application(call, client_id),
             D::PutCode { hash, code } => self.put_code(call, hash, code),
             D::TakeCode { hash } => self.take_code(call, hash),
@@ -41,7 +44,9 @@ impl State {
             D::RenewSession { given, next, until } => self.renew_session(call, given, next, *until),
             D::EndSession { id } => self.end_session(id),
             D::EndSessions { user } => self.end_sessions(user),
-            D::PutProvider(provider) => self.put_provider(provider),
+            D::PutProvider { provider, expected } => {
+                self.put_provider(provider, expected.as_deref())
+            }
             D::DeleteProvider { name } => self.delete_provider(name),
             D::AddKey(key) => self.add_key(call, key),
         }
@@ -102,6 +107,28 @@ impl Mistakes {
             true => Ok(()),
             false => Err(Refusal::new(code, self.0.join("; "))),
         }
+    }
+}
+
+/// Refuses to write over what is not as its writer read it; what is as wanted already needs no writing.
+pub(super) fn as_read<T>(
+    known: Option<&T>,
+    expected: Option<&T>,
+    wanted: &T,
+    same: impl Fn(&T, &T) -> bool,
+) -> Result<(), Refusal> {
+    let fits = match (known, expected) {
+        (None, None) => true,
+        (Some(known), Some(expected)) if same(known, expected) => true,
+        (Some(known), _) => same(known, wanted),
+        (None, Some(_)) => false,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            RefusalCode::PreconditionFailed,
+            "It was made, changed or deleted meanwhile. Try again.",
+        )),
     }
 }
 

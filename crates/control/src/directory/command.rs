@@ -6,8 +6,14 @@ use types::UnixMillis;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DirectoryCommand {
-    /// Makes a user, or changes display name, enabled, password and external identity of the one with this object id.
-    PutUser(Box<User>),
+    /// Makes a user, or changes display name, enabled, password and external identity of the one with this object id. Without
+    /// a password it keeps the one it has.
+    PutUser {
+        user: Box<User>,
+        /// As its writer read it; refused if it is not so any more. `None`: it must not be there yet.
+        #[serde(default)]
+        expected: Option<Box<User>>,
+    },
     DeleteUser {
         object_id: String,
     },
@@ -30,7 +36,12 @@ pub enum DirectoryCommand {
     UnlockUser {
         object_id: String,
     },
-    PutApplication(Box<Application>),
+    PutApplication {
+        application: Box<Application>,
+        /// As in [`DirectoryCommand::PutUser`].
+        #[serde(default)]
+        expected: Option<Box<Application>>,
+    },
     DeleteApplication {
         client_id: String,
     },
@@ -71,7 +82,13 @@ pub enum DirectoryCommand {
     EndSessions {
         user: String,
     },
-    PutProvider(Box<IdentityProvider>),
+    PutProvider {
+        provider: Box<IdentityProvider>,
+        /// As in [`DirectoryCommand::PutUser`].
+        #[serde(default)]
+        expected: Option<Box<IdentityProvider>>,
+    },
+    /// Its users are not its people any more, and its groups lose their roles.
     DeleteProvider {
         name: String,
     },

@@ -1,8 +1,9 @@
 //! External OpenID Connect providers, and the keys that sign our own tokens.
 
 use super::DirectoryAnswer;
-use super::apply::{Mistakes, full};
-use super::model::{IdentityProvider, SigningKey};
+use super::apply::{Mistakes, as_read, full, invalid};
+use super::model::{DeviceCodeStanding, IdentityProvider, SigningKey};
+use crate::access::PrincipalType;
 use crate::apply::Call;
 use crate::command::Answer;
 use crate::model::State;
@@ -14,9 +15,21 @@ const PROVIDER_NAME_CHARS_MAX: usize = 64;
 const SCOPES_MAX: usize = 20;
 
 impl State {
-    pub(super) fn put_provider(&mut self, wanted: &IdentityProvider) -> Result<Answer, Refusal> {
+    pub(super) fn put_provider(
+        &mut self,
+        wanted: &IdentityProvider,
+        expected: Option<&IdentityProvider>,
+    ) -> Result<Answer, Refusal> {
         provider_mistakes(wanted)?;
         let known = self.directory.providers.get(&wanted.name);
+        as_read(known, expected, wanted, PartialEq::eq)?;
+        // Its subjects and groups are other people's at another issuer.
+        if let Some(known) = known.filter(|known| known.issuer != wanted.issuer) {
+            return Err(invalid(format!(
+                "issuer: that of a provider is never changed, it is '{}'. Delete the provider first.",
+                shown(&known.issuer)
+            )));
+        }
         if known.is_none() && self.directory.providers.len() >= limits::IDENTITY_PROVIDERS_MAX {
             return Err(full("identity providers", limits::IDENTITY_PROVIDERS_MAX));
         }
@@ -36,29 +49,78 @@ impl State {
 
     pub(super) fn delete_provider(&mut self, name: &str) -> Result<Answer, Refusal> {
         let name = name.to_ascii_lowercase();
-        if self.directory.providers.remove(&name).is_none() {
+        if !self.directory.providers.contains_key(&name) {
             return Ok(Answer::Absent);
         }
+        let before: Vec<_> = self.users_by(&name);
+        let mut users = before.iter();
+        let refused = users.find_map(|(user, _)| self.part_from_provider(user).err());
+        if let Some(refusal) = refused {
+            for (user, external) in before {
+                if let Some(user) = self.directory.users.get_mut(&user) {
+                    user.external = Some(external);
+                }
+            }
+            return Err(refusal);
+        }
         self.changed();
-        self.end_sessions_by(&name);
+        for (user, _) in &before {
+            self.directory.end_sessions_of(user, None);
+        }
+        self.forget_groups_of(&name);
+        self.directory.providers.remove(&name);
         Ok(Answer::Done)
+    }
+
+    /// Takes the external identity of a user away, unless nobody could sign in as Owner then.
+    fn part_from_provider(&mut self, user: &str) -> Result<(), Refusal> {
+        let Some(known) = self.directory.users.get(user) else {
+            return Ok(());
+        };
+        if known.enabled && known.password.is_none() {
+            self.not_last_owner(user)?;
+        }
+        if let Some(known) = self.directory.users.get_mut(user) {
+            known.external = None;
+        }
+        Ok(())
+    }
+
+    /// What its groups had, and who came in as one of them: the next provider of its name is another one.
+    fn forget_groups_of(&mut self, provider: &str) {
+        let of = |group: &str| {
+            group
+                .split_once(':')
+                .is_some_and(|(name, _)| name.eq_ignore_ascii_case(provider))
+        };
+        let any = |groups: &[String]| groups.iter().any(|group| of(group));
+        self.access.assignments.retain(|_, known| {
+            known.principal_type != PrincipalType::Group || !of(&known.principal)
+        });
+        let directory = &mut self.directory;
+        directory.sessions.retain(|_, known| !any(&known.groups));
+        directory.codes.retain(|_, known| !any(&known.groups));
+        directory.device_codes.retain(|_, known| {
+            !matches!(&known.standing, DeviceCodeStanding::Approved { groups, .. } if any(groups))
+        });
     }
 
     /// Who came in by a provider that is not trusted any more goes out.
     fn end_sessions_by(&mut self, provider: &str) {
-        let by = |external: &Option<(String, String)>| {
-            external.as_ref().is_some_and(|(name, _)| name == provider)
-        };
-        let users: Vec<_> = self
-            .directory
-            .users
-            .values()
-            .filter(|user| by(&user.external))
-            .map(|user| user.object_id.clone())
-            .collect();
-        for user in users {
+        for (user, _) in self.users_by(provider) {
             self.directory.end_sessions_of(&user, None);
         }
+    }
+
+    /// Object ids and external identities of a provider's people.
+    fn users_by(&self, provider: &str) -> Vec<(String, (String, String))> {
+        let users = self.directory.users.values();
+        users
+            .filter_map(|user| {
+                let external = user.external.clone()?;
+                (external.0 == provider).then(|| (user.object_id.clone(), external))
+            })
+            .collect()
     }
 
     /// A key that is there already changes nothing.

@@ -3,7 +3,7 @@
 use super::DirectoryAnswer;
 use super::apply::{Mistakes, exists, no_grant};
 use super::grants::groups_bounded;
-use super::model::{Directory, Secret, Session};
+use super::model::{Directory, Secret, Session, User};
 use crate::apply::Call;
 use crate::command::Answer;
 use crate::model::State;
@@ -34,6 +34,26 @@ impl Directory {
         })
     }
 
+    /// Beyond which a session is not renewed: what its provider said of the person must be asked again some time.
+    fn absolute_end(&self, session: &Session) -> Option<UnixMillis> {
+        let user = self.users.get(&session.user);
+        let external = user.is_some_and(|user| user.external.is_some());
+        let bounded = external || !session.groups.is_empty();
+        bounded.then(|| session.created.plus(limits::SESSION_EXTERNAL_MS_MAX))
+    }
+
+    /// Sessions of a user that became a provider's person end as theirs do.
+    pub(super) fn bound_sessions(&mut self, user: &User) {
+        if user.external.is_none() {
+            return;
+        }
+        let of = |known: &&mut Session| known.user == user.object_id;
+        for session in self.sessions.values_mut().filter(of) {
+            let end = session.created.plus(limits::SESSION_EXTERNAL_MS_MAX);
+            session.expires = session.expires.min(end);
+        }
+    }
+
     /// The one not used for longest gives way.
     fn make_room(&mut self, user: &str) {
         let of: Vec<_> = self
@@ -60,6 +80,11 @@ impl State {
         self.enabled_user(&session.user)?;
         session_mistakes(session)?;
         self.directory.forget_expired(call.at);
+        let end = self.directory.absolute_end(session);
+        let session = &Session {
+            expires: end.map_or(session.expires, |end| session.expires.min(end)),
+            ..session.clone()
+        };
         if let Some(known) = self.directory.sessions.get(&session.id) {
             return match known == session {
                 true => Ok(answer(known.clone())),
@@ -93,9 +118,10 @@ impl State {
                 ));
             }
         };
-        let user = self.directory.sessions.get(&id).map(|known| &known.user);
-        let user = user.ok_or_else(no_grant)?.clone();
-        if self.enabled_user(&user).is_err() || next == given || next.0.is_empty() {
+        let known = self.directory.sessions.get(&id).ok_or_else(no_grant)?;
+        let end = self.directory.absolute_end(known);
+        let over = end.is_some_and(|end| end <= call.at);
+        if over || self.enabled_user(&known.user).is_err() || next == given || next.0.is_empty() {
             return Err(no_grant());
         }
         self.changed();
@@ -103,7 +129,7 @@ impl State {
         let session = self.directory.sessions.get_mut(&id).ok_or_else(no_grant)?;
         session.refresh_before = Some(std::mem::replace(&mut session.refresh, next.clone()));
         session.last_used = call.at;
-        session.expires = until;
+        session.expires = end.map_or(until, |end| until.min(end));
         Ok(answer(session.clone()))
     }
 

@@ -6,6 +6,8 @@ use crate::testing::*;
 use crate::{Answer, Command, RefusalCode, State};
 use types::{UnixMillis, limits};
 
+mod meanwhile;
+
 const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA";
 
 fn user(id: &str, name: &str) -> User {
@@ -44,7 +46,16 @@ fn ask(state: &mut State, at: i64, command: DirectoryCommand) -> Answer {
 }
 
 fn put(state: &mut State, user: User) -> Answer {
-    ask(state, 10, DirectoryCommand::PutUser(Box::new(user)))
+    let expected = state.directory.users.get(&user.object_id).cloned();
+    put_over(state, user, expected)
+}
+
+fn put_over(state: &mut State, user: User, expected: Option<User>) -> Answer {
+    let command = DirectoryCommand::PutUser {
+        user: Box::new(user),
+        expected: expected.map(Box::new),
+    };
+    ask(state, 10, command)
 }
 
 /// With the users `ann` (u1) and `bob` (u2).
@@ -65,6 +76,29 @@ fn found(answer: Answer) -> User {
         Answer::Directory(DirectoryAnswer::User(user)) => *user,
         other => panic!("{other:?}"),
     }
+}
+
+fn corp() -> IdentityProvider {
+    IdentityProvider {
+        name: "corp".into(),
+        display_name: "Corp".into(),
+        issuer: "https://login.example".into(),
+        client_id: "castling".into(),
+        client_secret: None,
+        scopes: vec!["openid".into()],
+        name_claim: "email".into(),
+        groups_claim: Some("groups".into()),
+        ca: None,
+        enabled: true,
+    }
+}
+
+fn put_provider(state: &mut State, provider: IdentityProvider) -> Answer {
+    let command = DirectoryCommand::PutProvider {
+        expected: state.directory.providers.get("corp").cloned().map(Box::new),
+        provider: Box::new(provider),
+    };
+    ask(state, 10, command)
 }
 
 #[test]
@@ -427,11 +461,11 @@ fn the_last_owner_can_neither_go_nor_be_locked_out() {
     ] {
         let mut app = state.directory.application("app").unwrap().clone();
         change(&mut app);
-        let answer = ask(
-            &mut state,
-            10,
-            DirectoryCommand::PutApplication(Box::new(app)),
-        );
+        let put_app = DirectoryCommand::PutApplication {
+            expected: state.directory.application("app").cloned().map(Box::new),
+            application: Box::new(app),
+        };
+        let answer = ask(&mut state, 10, put_app);
         check_refused(&answer, RefusalCode::RoleAssignmentInvalid, "last Owner");
     }
     let name = state.access.assignments.keys().next().unwrap().clone();
@@ -598,21 +632,7 @@ fn device_codes_in_use_are_bounded_and_stay() {
 #[test]
 fn providers_are_checked_and_who_came_in_by_one_goes_out_with_it() {
     let mut state = people();
-    let provider = IdentityProvider {
-        name: "corp".into(),
-        display_name: "Corp".into(),
-        issuer: "https://login.example".into(),
-        client_id: "castling".into(),
-        client_secret: None,
-        scopes: vec!["openid".into()],
-        name_claim: "email".into(),
-        groups_claim: Some("groups".into()),
-        ca: None,
-        enabled: true,
-    };
-    let put_provider = |state: &mut State, provider: IdentityProvider| {
-        ask(state, 10, DirectoryCommand::PutProvider(Box::new(provider)))
-    };
+    let provider = corp();
     for issuer in [
         "http://login.example",
         "ftp://x",

@@ -1,6 +1,6 @@
 //! Users: made and changed, their passwords, failed sign-ins and locks.
 
-use super::apply::{Mistakes, absent, exists, full, invalid};
+use super::apply::{Mistakes, absent, as_read, exists, full, invalid};
 use super::model::{Directory, Secret, User};
 use super::{DirectoryAnswer, DirectoryCommand};
 use crate::apply::Call;
@@ -19,6 +19,18 @@ impl User {
     /// Whether there is any way for this user to sign in.
     pub fn can_sign_in(&self) -> bool {
         self.enabled && (self.password.is_some() || self.external.is_some())
+    }
+
+    /// Whether these are alike, but for what sign-ins change and when it was made.
+    fn same(&self, other: &User) -> bool {
+        let still = User {
+            created: self.created,
+            failures: self.failures,
+            locked_until: self.locked_until,
+            last_sign_in: self.last_sign_in,
+            ..other.clone()
+        };
+        *self == still
     }
 
     /// Until when no password of this user counts, if it is locked at `now`.
@@ -74,9 +86,16 @@ impl State {
         }
     }
 
-    pub(super) fn put_user(&mut self, call: Call<'_>, wanted: &User) -> Result<Answer, Refusal> {
+    pub(super) fn put_user(
+        &mut self,
+        call: Call<'_>,
+        wanted: &User,
+        expected: Option<&User>,
+    ) -> Result<Answer, Refusal> {
         self.user_mistakes(wanted)?;
-        let next = match self.directory.users.get(&wanted.object_id) {
+        let known = self.directory.users.get(&wanted.object_id);
+        as_read(known, expected, wanted, User::same)?;
+        let next = match known {
             None => self.new_user(call, wanted)?,
             Some(known) => self.changed_user(known, wanted)?,
         };
@@ -92,6 +111,7 @@ impl State {
         self.directory
             .users
             .insert(next.object_id.clone(), next.clone());
+        self.directory.bound_sessions(&next);
         Ok(answer(next))
     }
 
@@ -165,7 +185,11 @@ impl State {
         let next = User {
             display_name: wanted.display_name.clone(),
             enabled: wanted.enabled,
-            password: wanted.password.clone(),
+            password: wanted
+                .password
+                .as_ref()
+                .or(known.password.as_ref())
+                .cloned(),
             password_expired: wanted.password_expired,
             external: wanted.external.clone(),
             ..known.clone()
