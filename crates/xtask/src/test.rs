@@ -50,6 +50,7 @@ pub fn run() -> Result<(), String> {
         ("end to end: az, short", || {
             e2e::run_built("az", &["--short"])
         }),
+        ("end to end: signing in", || e2e::run_built("identity", &[])),
         ("end to end: management SDKs, short", || {
             e2e::run_built("mgmt", &["--short"])
         }),
