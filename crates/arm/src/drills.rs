@@ -3,7 +3,7 @@
 use crate::answer::{self, Outcome};
 use crate::call::{Call, unexpected};
 use crate::failure::{Failure, shown};
-use crate::fields::Mistakes;
+use crate::fields::{Mistakes, reason};
 use crate::{failover_body, reports, waits};
 use axum::http::StatusCode;
 use control::iso::iso8601;
@@ -97,14 +97,7 @@ fn read(body: &Value) -> Result<(i64, String), Failure> {
             }
         },
     };
-    let reason = match &body["reason"] {
-        Value::Null => String::new(),
-        Value::String(reason) => reason.clone(),
-        _ => {
-            mistakes.add("reason", "a text is expected");
-            String::new()
-        }
-    };
+    let reason = reason(body, &mut mistakes);
     match mistakes.0.is_empty() {
         true => Ok((hold_ms, reason)),
         false => Err(Failure::bad("InvalidProperties", mistakes.0.join("; ")).details(&mistakes.0)),

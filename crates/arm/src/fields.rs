@@ -90,3 +90,15 @@ pub fn tags(body: &Value, mistakes: &mut Mistakes) -> BTreeMap<String, String> {
     }
     tags
 }
+
+/// Why something is done, as its operator says; empty where nothing is said.
+pub fn reason(body: &Value, mistakes: &mut Mistakes) -> String {
+    match &body["reason"] {
+        Value::Null => String::new(),
+        Value::String(reason) => reason.clone(),
+        _ => {
+            mistakes.add("reason", "a text is expected");
+            String::new()
+        }
+    }
+}

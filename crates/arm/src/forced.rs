@@ -5,7 +5,7 @@ use crate::call::{Call, unexpected};
 use crate::durations;
 use crate::failover_body::body;
 use crate::failure::{Failure, shown};
-use crate::fields::{Mistakes, field, whole};
+use crate::fields::{Mistakes, field, reason, whole};
 use crate::locations::region_named;
 use crate::operations;
 use axum::http::StatusCode;
@@ -143,14 +143,7 @@ fn read(call: &Call, hub: &Hub) -> Result<Wanted, Failure> {
             })
             .ok(),
     };
-    let reason = match &body["reason"] {
-        Value::Null => String::new(),
-        Value::String(reason) => reason.clone(),
-        _ => {
-            mistakes.add("reason", "a text is expected");
-            String::new()
-        }
-    };
+    let reason = reason(&body, &mut mistakes);
     if !mistakes.0.is_empty() {
         return Err(Failure::bad("InvalidProperties", mistakes.0.join("; ")).details(&mistakes.0));
     }

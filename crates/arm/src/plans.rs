@@ -3,7 +3,7 @@
 use crate::answer::{self, Outcome};
 use crate::call::{Call, unexpected};
 use crate::failure::{Failure, shown};
-use crate::fields::Mistakes;
+use crate::fields::{Mistakes, reason};
 use crate::locations::region_named;
 use axum::http::StatusCode;
 use control::iso::iso8601;
@@ -32,14 +32,7 @@ pub async fn start(call: Call) -> Outcome {
                 limits::PLAN_PARALLEL_DEFAULT
             }),
     };
-    let reason = match &wanted["reason"] {
-        Value::Null => String::new(),
-        Value::String(reason) => reason.clone(),
-        _ => {
-            mistakes.add("reason", "a text is expected");
-            String::new()
-        }
-    };
+    let reason = reason(&wanted, &mut mistakes);
     if !mistakes.0.is_empty() {
         return Err(Failure::bad("InvalidProperties", mistakes.0.join("; ")).details(&mistakes.0));
     }

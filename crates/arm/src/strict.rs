@@ -2,6 +2,8 @@
 //! parameter stands twice.
 
 use crate::failure::{Failure, shown};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -18,6 +20,12 @@ pub fn json(text: &[u8]) -> Result<Value, String> {
         .map_err(|error| error.to_string())?;
     reader.end().map_err(|error| error.to_string())?;
     Ok(value)
+}
+
+/// The header or the claims of a token that others signed; `None`: it is no such part.
+pub fn token_part(text: &str) -> Option<Value> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    json(&bytes).ok().filter(Value::is_object)
 }
 
 /// # Errors
